@@ -1,0 +1,1 @@
+"""Photos, albums, synthetic portraits and the buffer store."""

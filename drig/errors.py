@@ -1,0 +1,16 @@
+"""The two errors that users see. A message says what was given, what is allowed and what to do."""
+
+
+class DrigError(ValueError):
+    """Something the user can fix. The command line prints it without a traceback and exits with code 2."""
+
+
+class PhotoRejected(DrigError):
+    """A photo that cannot be used. Batch jobs count it as a reject with its reason and go on."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type["PhotoRejected"], tuple[str]]:
+        return PhotoRejected, (self.reason,)

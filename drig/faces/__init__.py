@@ -1,0 +1,1 @@
+"""Photo -> portrait -> face codes -> physical buffers. Knows nothing of diffusion."""

@@ -1,0 +1,1 @@
+"""One training loop for both stages. Plain PyTorch: it runs without Ray."""
