@@ -1,0 +1,36 @@
+# Every target sets up what it needs; `make quickstart` and `make test` are all a new machine has to know.
+PYTHON ?= python3.11
+BIN := .venv/bin
+READY := .venv/.ready
+
+export RAY_USAGE_STATS_ENABLED ?= 0
+export RAY_AUTH_MODE ?= disabled
+
+.PHONY: quickstart test lint bench lock clean
+
+quickstart: $(READY)  ## photos in, an edited portrait out: the whole system on this machine
+	$(BIN)/drig quickstart $(ARGS)
+
+test: $(READY)  ## every test
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY)  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY)  ## every benchmark, each a table of ratios
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+lock: $(READY)  ## resolve the requirements again after pyproject.toml changed
+	$(BIN)/uv pip compile pyproject.toml --extra dev --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 -o requirements.lock
+
+$(READY): requirements.lock requirements-uv.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock
+	$(BIN)/uv pip sync --python $(BIN)/python --require-hashes requirements.lock
+	$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --no-build-isolation --editable .
+	touch $(READY)
+
+clean:  ## the environment, the caches and the runs of quickstart
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache runs
