@@ -1,0 +1,132 @@
+"""The rig: UNet and encoder together, their configuration, and the named presets."""
+
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import torch
+from torch import Tensor, nn
+
+from drig.diffusion.blocks import GROUPS
+from drig.diffusion.encoder import photo_encoder
+from drig.diffusion.unet import UNet, UNetShape
+from drig.errors import DrigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class RigConfig:
+    """Everything that decides the shapes of a rig's weights. The defaults are the released models' (SPEC 2)."""
+
+    size: int
+    """Height and width of the images, pixels."""
+    base_channels: int = 128
+    """Channels at multiplier 1; the timestep embedding is four times as wide."""
+    channel_mult: tuple[float, ...]
+    """Channels of each resolution as a multiple of `base_channels`, full resolution first, halving at each."""
+    blocks_per_level: int = 2
+    """Residual blocks at each resolution on the way down; one more on the way up."""
+    attention_size: int = 16
+    """Side of the feature maps that get self-attention, positions. 0 = in the middle of the UNet only."""
+    dropout: float = 0.1
+    """Share of activations dropped in training. 0 = none."""
+    code_size: int = 64
+    """Numbers in the global code."""
+    patch: int = 1
+    """Side of the pixel blocks that the UNet sees as one position: it then works at size / patch. 1 = every pixel."""
+
+    def __post_init__(self) -> None:
+        multiple = self.patch * 2 ** (len(self.channel_mult) - 1)
+        if self.size % multiple:
+            raise DrigError(
+                f"size {self.size} with {len(self.channel_mult)} levels and patch {self.patch}: the size must be a "
+                f"multiple of {multiple}. Use such a size, or fewer channel_mult entries."
+            )
+        narrow = [width for width in self.widths if width % GROUPS or width == 0]
+        if narrow:
+            raise DrigError(
+                f"channels {narrow} (base_channels {self.base_channels} x channel_mult {list(self.channel_mult)}): "
+                f"every level's must be a multiple of {GROUPS}. Change base_channels or channel_mult."
+            )
+        if self.attention_size and self.attention_size not in self.level_sizes:
+            raise DrigError(
+                f"attention_size {self.attention_size}: no level has feature maps of that side, they are "
+                f"{list(self.level_sizes)}. Use one of these, or 0 for attention in the middle only."
+            )
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each level, finest first."""
+        return tuple(int(self.base_channels * mult) for mult in self.channel_mult)
+
+    @property
+    def level_sizes(self) -> tuple[int, ...]:
+        """Side of each level's feature maps, finest first."""
+        return tuple(self.size // (self.patch * 2**level) for level in range(len(self.channel_mult)))
+
+    @property
+    def unet_shape(self) -> UNetShape:
+        return UNetShape(
+            base_channels=self.base_channels,
+            widths=self.widths,
+            attention_levels=frozenset(i for i, side in enumerate(self.level_sizes) if side == self.attention_size),
+            blocks_per_level=self.blocks_per_level,
+            dropout=self.dropout,
+            code_size=self.code_size,
+            patch=self.patch,
+        )
+
+
+RIG_PRESETS = MappingProxyType(
+    {
+        "rig64": RigConfig(size=64, channel_mult=(1, 2, 3, 4)),
+        "rig128": RigConfig(size=128, channel_mult=(1, 1, 2, 3, 4)),
+        "rig256": RigConfig(size=256, channel_mult=(1, 1, 2, 2, 4, 4)),  # the released model, 144.6 M numbers
+        "rig512": RigConfig(size=512, channel_mult=(0.5, 1, 1, 2, 2, 4, 4)),
+    }
+)
+
+
+class Rig(nn.Module):
+    """DiffusionRig's network: (noisy image, timestep, physical buffers, photo) -> the noise.
+
+    Initial weights: the last convolution of every residual block and of every attention is zero (SPEC 2), and so is
+    that of the whole UNet (ours), so a fresh rig predicts zero noise. The other layers start as PyTorch starts them,
+    the encoder as torchvision starts a ResNet.
+    """
+
+    def __init__(self, config: RigConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.denoisingUNet = UNet(config.unet_shape)
+        self.encoder = photo_encoder(config.code_size)
+
+    @classmethod
+    def from_seed(cls, config: RigConfig, seed: int) -> "Rig":
+        """A fresh rig whose weights depend on the seed alone; the global random state is left as it was."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return cls(config)
+
+    def encode(self, photo: Tensor) -> Tensor:
+        """The global code of a photo: (N, 3, H, W) in [-1, 1] -> (N, Z)."""
+        self._require_size("photo", photo)
+        code: Tensor = self.encoder(photo)
+        return code
+
+    def denoise(self, x_t: Tensor, t: Tensor, buffers: Tensor, code: Tensor) -> Tensor:
+        """The noise in x_t (N, 3, H, W) at timesteps t (N,) int64, given buffers (N, 9, H, W) and code (N, Z)."""
+        self._require_size("noisy image", x_t)
+        self._require_size("buffers", buffers)
+        noise: Tensor = self.denoisingUNet(x_t, t, buffers, code)
+        return noise
+
+    def forward(self, x_t: Tensor, t: Tensor, buffers: Tensor, photo: Tensor) -> Tensor:
+        """`denoise` with the code of `photo` (N, 3, H, W): what training calls, in one call so that DDP sees it."""
+        return self.denoise(x_t, t, buffers, self.encode(photo))
+
+    def _require_size(self, what: str, images: Tensor) -> None:
+        height, width = images.shape[-2:]
+        if (height, width) != (self.config.size, self.config.size):
+            raise DrigError(
+                f"the {what} is {width} x {height} px and this rig works at {self.config.size} x {self.config.size}. "
+                f"Make the portraits and buffers at {self.config.size} px, or use weights of another size."
+            )

@@ -1,0 +1,126 @@
+"""A rig in one file: safetensors, with the full configuration as JSON metadata.
+
+Tensors carry their state-dict names; what else belongs to the rig (a mean shape, an average code) is kept under
+`extra.`. Metadata: `format`, `version`, `config` (the RigConfig as JSON) and `metadata` (the caller's JSON object).
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from drig.diffusion.network import Rig, RigConfig
+from drig.errors import DrigError
+
+FORMAT, VERSION = "drig-rig", "1"
+EXTRA = "extra."
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedWeights:
+    """What a weights file holds."""
+
+    rig: Rig
+    """In eval mode, on the CPU."""
+    tensors: dict[str, Tensor]
+    """The extra tensors."""
+    metadata: dict[str, Any]
+    """The caller's JSON object."""
+
+
+def save_weights(
+    path: str | Path, rig: Rig, extra_tensors: Mapping[str, Tensor] = {}, metadata: Mapping[str, Any] = {}
+) -> None:
+    """Write the rig, the extra tensors and the JSON-serialisable metadata to `path`, whole or not at all.
+
+    Raises DrigError where the place cannot be written to.
+    """
+    path = Path(path)
+    tensors = dict(rig.state_dict()) | {EXTRA + name: tensor for name, tensor in extra_tensors.items()}
+    header = {
+        "format": FORMAT,
+        "version": VERSION,
+        "config": json.dumps(dataclasses.asdict(rig.config)),
+        "metadata": json.dumps(dict(metadata)),
+    }
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary, metadata=header)
+        temporary.replace(path)
+    except (OSError, SafetensorError) as error:
+        temporary.unlink(missing_ok=True)
+        raise DrigError(
+            f"cannot write weights to {path}: {error}. Choose a folder that exists and is writable."
+        ) from error
+
+
+def load_weights(path: str | Path, *, size: int | None = None) -> LoadedWeights:
+    """Read what `save_weights` wrote. `size`: the image size that the caller needs, pixels; None takes any.
+
+    Raises DrigError for a file that is missing, damaged, not a rig's, of another size than asked for, or whose tensors
+    are not those of its configuration.
+    """
+    header, tensors = _read(Path(path))
+    config = _config(path, header)
+    if size is not None and config.size != size:
+        raise DrigError(
+            f"{path} holds a rig for {config.size} px and {size} px are needed. "
+            f"Use weights trained at {size} px, or work at {config.size} px."
+        )
+    extra = {name.removeprefix(EXTRA): tensors.pop(name) for name in list(tensors) if name.startswith(EXTRA)}
+    with torch.device("meta"):  # the shapes without the cost of initial weights
+        rig = Rig(config)
+    problems = _differences(rig.state_dict(), tensors)
+    if problems:
+        raise DrigError(
+            f"{path}: {len(problems)} of its tensors are not those of the configuration it carries: "
+            f"{'; '.join(problems[:3])}. The file was altered after it was written: get it again."
+        )
+    rig.load_state_dict(tensors, assign=True)
+    return LoadedWeights(rig.eval(), extra, json.loads(header["metadata"]))
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """The metadata and the tensors of a safetensors file."""
+    if not path.is_file():
+        raise DrigError(f"no weights at {path}. Give the path of a .safetensors file that training wrote.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {}), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise DrigError(
+            f"{path} is not a safetensors file, or part of it is missing: {error}. Get it again."
+        ) from error
+
+
+def _config(path: str | Path, header: Mapping[str, str]) -> RigConfig:
+    """The configuration that a weights file carries."""
+    if (header.get("format"), header.get("version")) != (FORMAT, VERSION):
+        raise DrigError(
+            f"{path} says format {header.get('format')!r}, version {header.get('version')!r}; weights of a rig say "
+            f"{FORMAT!r}, {VERSION!r}. Give a file that this version's training wrote."
+        )
+    try:
+        fields = json.loads(header["config"])
+        return RigConfig(**(fields | {"channel_mult": tuple(fields["channel_mult"])}))
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise DrigError(
+            f"{path} carries a configuration that cannot be read: {error!r}. Get the file again."
+        ) from error
+
+
+def _differences(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
+    """One line for each name that only one side has, or whose shape or type differs."""
+    lines = [f"{name} is missing" for name in expected.keys() - found.keys()]
+    lines += [f"{name} is not part of the rig" for name in found.keys() - expected.keys()]
+    for name in expected.keys() & found.keys():
+        want, got = expected[name], found[name]
+        if (want.shape, want.dtype) != (got.shape, got.dtype):
+            lines.append(f"{name} is {got.dtype} {tuple(got.shape)} instead of {want.dtype} {tuple(want.shape)}")
+    return sorted(lines)
