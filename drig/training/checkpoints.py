@@ -1,0 +1,194 @@
+"""Checkpoints of a run: folders `checkpoint_<samples seen>` in its work folder.
+
+    rig.safetensors        the weights            ema.safetensors   the averaged weights, if the run has them
+    optimizer.safetensors  Adam's state, `<parameter>/<moment>`
+    progress.json          samples seen, both configs, the dataset's size, last metrics, SHA-256 of the other files
+
+A folder is written under a temporary name and renamed when complete; a damaged one is passed over for the one before.
+"""
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from drig.config import flatten
+from drig.diffusion.network import Rig
+from drig.diffusion.weights import load_weights, save_weights
+from drig.errors import DrigError
+from drig.training.config import CHANGEABLE, TrainingConfig
+from drig.training.ema import Ema
+
+log = logging.getLogger(__name__)
+
+FORMAT = "drig-checkpoint-1"
+PREFIX = "checkpoint_"
+
+
+@dataclass
+class State:
+    """All that training changes, and what a checkpoint of it must agree with."""
+
+    rig: Rig
+    ema: Ema | None
+    optimizer: torch.optim.Optimizer
+    config: TrainingConfig
+    dataset_size: int
+    samples_seen: int
+    metrics: dict[str, float]
+
+    def rigs(self) -> dict[str, Rig]:
+        """The networks that a checkpoint holds, by file name."""
+        return {"rig.safetensors": self.rig} | ({"ema.safetensors": self.ema.rig} if self.ema else {})
+
+    def identity(self) -> dict[str, Any]:
+        """What has to be equal for one run to be the continuation of another, as flat JSON values."""
+        training = {f"training.{k}": v for k, v in flatten(self.config).items() if k not in CHANGEABLE}
+        rig = {f"rig.{k}": v for k, v in flatten(self.rig.config).items()}
+        return {**training, **rig, "dataset size": self.dataset_size}
+
+
+def save(workdir: Path, state: State) -> Path:
+    """Write the checkpoint of `state`, then delete all but the newest `config.keep`; returns its folder."""
+    folder = workdir / f"{PREFIX}{state.samples_seen:012d}"
+    temporary = workdir / f".{folder.name}.tmp"
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        for name, rig in state.rigs().items():
+            save_weights(temporary / name, rig)
+        save_file(_optimizer_tensors(state), temporary / "optimizer.safetensors")
+        progress = {
+            "format": FORMAT,
+            "samples_seen": state.samples_seen,
+            "identity": state.identity(),
+            "metrics": state.metrics,
+            "files": {path.name: _digest(path) for path in sorted(temporary.iterdir())},
+        }
+        (temporary / "progress.json").write_text(json.dumps(progress, indent=2))
+        shutil.rmtree(folder, ignore_errors=True)  # a damaged one of the same age, passed over by restore
+        temporary.rename(folder)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise DrigError(
+            f"cannot write a checkpoint to {workdir}: {error}. Make room or choose another folder."
+        ) from error
+    for old in find(workdir)[state.config.keep :]:
+        shutil.rmtree(old)
+    return folder
+
+
+def find(workdir: Path) -> list[Path]:
+    """The checkpoint folders of a run, newest first."""
+    return sorted((path for path in workdir.glob(f"{PREFIX}*") if path.is_dir()), reverse=True)
+
+
+def adopt(folder: Path, workdir: Path) -> Path:
+    """Copy a checkpoint from elsewhere, under whatever name it was stored, to where `train` in `workdir` finds it."""
+    target = workdir / f"{PREFIX}{_read_progress(folder)['samples_seen']:012d}"
+    temporary = workdir / f".{target.name}.tmp"
+    if not target.exists():
+        shutil.copytree(folder, temporary)
+        temporary.rename(target)
+    return target
+
+
+def restore(workdir: Path, state: State) -> None:
+    """Bring `state` to the newest undamaged checkpoint in `workdir`; leave it as it is if there is none at all.
+
+    Raises DrigError, naming what differs, for a checkpoint of another run, and if every checkpoint is damaged.
+    """
+    damaged = []
+    for folder in find(workdir):
+        try:
+            progress = _read_progress(folder)
+        except (OSError, ValueError, KeyError) as error:
+            log.warning("passing over the damaged checkpoint %s: %s", folder, error)
+            damaged.append(folder.name)
+            continue
+        _require_same_run(folder, state, progress["identity"])
+        _load(folder, state)
+        state.samples_seen, state.metrics = progress["samples_seen"], progress["metrics"]
+        return
+    if damaged:
+        raise DrigError(
+            f"every checkpoint in {workdir} is damaged: {', '.join(damaged)}. "
+            "Put an intact one there, or delete them to train from the beginning."
+        )
+
+
+def _read_progress(folder: Path) -> dict[str, Any]:
+    """progress.json of an intact checkpoint; ValueError, KeyError or OSError for any other."""
+    progress = json.loads((folder / "progress.json").read_text())
+    if not isinstance(progress, dict) or progress["format"] != FORMAT:
+        raise ValueError(f"progress.json is not of format {FORMAT}")
+    for name, digest in progress["files"].items():
+        if _digest(folder / name) != digest:
+            raise ValueError(f"{name} is not as it was written")
+    return progress
+
+
+def _require_same_run(folder: Path, state: State, found: Mapping[str, Any]) -> None:
+    wanted = state.identity()
+    differences = [
+        f"{name} {found.get(name)} there, {wanted.get(name)} here"
+        for name in sorted(wanted.keys() | found.keys())
+        if wanted.get(name) != found.get(name)
+    ]
+    if differences:
+        raise DrigError(
+            f"{folder} is of another run: {'; '.join(differences)}. "
+            "Use the same settings to continue it, or another folder for a new run."
+        )
+
+
+def _load(folder: Path, state: State) -> None:
+    for name, rig in state.rigs().items():
+        weights = load_weights(folder / name).rig.state_dict()
+        if not state.config.train_encoder:
+            _require_same_encoder(folder, rig, weights)
+        rig.load_state_dict(weights)
+    tensors = load_file(folder / "optimizer.safetensors")
+    moments: dict[int, dict[str, Tensor]] = {}
+    for index, name in enumerate(trained_parameters(state.rig)):
+        moments[index] = {key.rpartition("/")[2]: t for key, t in tensors.items() if key.rpartition("/")[0] == name}
+    groups = state.optimizer.state_dict()["param_groups"]
+    state.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+
+
+def _require_same_encoder(folder: Path, rig: Rig, weights: Mapping[str, Tensor]) -> None:
+    """A frozen encoder is the mark of the weights that a run started from."""
+    for name, tensor in rig.state_dict().items():
+        if name.startswith("encoder.") and not torch.equal(tensor.cpu(), weights[name]):
+            raise DrigError(
+                f"{folder} was trained from other starting weights: its frozen encoder differs. "
+                "Start from the same weights to continue it, or use another folder for a new run."
+            )
+
+
+def trained_parameters(rig: Rig) -> dict[str, torch.nn.Parameter]:
+    """The parameters that the optimiser holds, in its order, by name."""
+    return {name: parameter for name, parameter in rig.named_parameters() if parameter.requires_grad}
+
+
+def _optimizer_tensors(state: State) -> dict[str, Tensor]:
+    names = list(trained_parameters(state.rig))
+    moments = state.optimizer.state_dict()["state"]
+    return {
+        f"{names[i]}/{key}": tensor.cpu().contiguous()
+        for i, values in moments.items()
+        for key, tensor in values.items()
+    }
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,118 @@
+"""What a training run is: its budget, its optimiser and its bookkeeping. All progress is counted in samples."""
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+from drig.errors import DrigError
+
+CHANGEABLE = frozenset({"samples", "micro_batch", "loader_workers", "log_every", "checkpoint_every", "keep"})
+"""Fields that the same run may be continued with other values of; any other makes it another run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """One loop trains both stages (SPEC 1); what tells them apart is `train_encoder` and the numbers."""
+
+    samples: int
+    """Total budget, samples seen; rounded up to whole batches."""
+    batch: int
+    """Samples of one optimiser step, over all workers."""
+    learning_rate: float
+    """Adam's step size after the warm-up."""
+    train_encoder: bool
+    """Train the encoder too (stage 1). False = the UNet alone; the encoder is in eval mode, BatchNorm too (stage 2)."""
+    warmup: int = 0
+    """Samples over which the learning rate rises from zero. 0 = none."""
+    ema_half_life: int | None = None
+    """Samples after which a weight's share in the averaged weights has halved. None = no averaging (the paper)."""
+    gradient_clip: float | None = 1.0
+    """Largest norm of the whole gradient; a longer one is scaled down to it. None = no limit."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Number type of the forward pass; weights stay float32. auto = bf16 where the hardware computes in it."""
+    micro_batch: int | None = None
+    """Most samples that a worker computes at once; the rest of its share is accumulated. None = its whole share."""
+    loader_workers: int = 0
+    """Processes that read and noise samples ahead, for each worker. 0 = the worker reads them itself."""
+    log_every: int = 1_000
+    """Report metrics every so many samples."""
+    checkpoint_every: int = 10_000
+    """Write a checkpoint every so many samples, and at the end."""
+    keep: int = 2
+    """Newest checkpoints to keep."""
+    seed: int = 0
+    """Seed of the order of the samples, their timesteps and noise, and dropout."""
+
+    def __post_init__(self) -> None:
+        for name in ("samples", "batch", "learning_rate", "log_every", "checkpoint_every", "keep"):
+            self._require(name, getattr(self, name) > 0, "must be positive")
+        for name in ("ema_half_life", "gradient_clip", "micro_batch"):
+            value = getattr(self, name)
+            self._require(name, value is None or value > 0, "must be positive, or null for none")
+        self._require("loader_workers", self.loader_workers >= 0, "must be 0 or more")
+        self._require("warmup", 0 <= self.warmup <= self.samples, f"must be between 0 and the {self.samples} samples")
+
+    def _require(self, name: str, condition: bool, rule: str) -> None:
+        if not condition:
+            raise DrigError(f"training {name} is {getattr(self, name)}: it {rule}")
+
+    @property
+    def total(self) -> int:
+        """The budget in whole batches, samples."""
+        return -(-self.samples // self.batch) * self.batch
+
+    def share(self, world_size: int) -> int:
+        """Samples of each batch that one of `world_size` workers computes; DrigError if they cannot share evenly."""
+        share, left = divmod(self.batch, world_size)
+        if left:
+            allowed = [n for n in range(1, self.batch + 1) if self.batch % n == 0]
+            raise DrigError(
+                f"{world_size} workers cannot share a training batch of {self.batch} evenly. "
+                f"Use a batch that is a multiple of {world_size}, or one of {allowed} workers."
+            )
+        if self.train_encoder and min(share, self.micro_batch or share) < 2:
+            raise DrigError(
+                f"training batch {self.batch} over {world_size} workers with micro_batch {self.micro_batch}: the "
+                "encoder's BatchNorm needs 2 samples at once. Use a larger batch or micro_batch, or fewer workers."
+            )
+        return share
+
+
+TRAINING_PRESETS = MappingProxyType(
+    {
+        # SPEC 1: 256 x 50,000 and 4 x 5,000 samples, Adam, no EMA, no warm-up.
+        "paper-stage1": TrainingConfig(
+            samples=12_800_000,
+            batch=256,
+            learning_rate=1e-4,
+            train_encoder=True,
+            loader_workers=8,
+            log_every=2_560,
+            checkpoint_every=128_000,
+        ),
+        "paper-stage2": TrainingConfig(
+            samples=20_000, batch=4, learning_rate=1e-5, train_encoder=False, log_every=200, checkpoint_every=4_000
+        ),
+        # Minutes on a CPU with the tiny rig: fewer, longer steps, steadied by warm-up and averaging.
+        "tiny-stage1": TrainingConfig(
+            samples=32_000,
+            batch=32,
+            learning_rate=6e-4,
+            train_encoder=True,
+            warmup=1_600,
+            ema_half_life=2_000,
+            log_every=320,
+            checkpoint_every=8_000,
+        ),
+        "tiny-stage2": TrainingConfig(
+            samples=4_000,
+            batch=8,
+            learning_rate=2e-4,
+            train_encoder=False,
+            warmup=200,
+            ema_half_life=500,
+            log_every=80,
+            checkpoint_every=2_000,
+        ),
+    }
+)

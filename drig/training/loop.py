@@ -1,0 +1,266 @@
+"""The loop that trains both stages, alone or as one of several workers of a process group."""
+
+import math
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import Dataset
+
+from drig.config import to_dict
+from drig.diffusion.network import Rig
+from drig.diffusion.weights import save_weights
+from drig.errors import DrigError
+from drig.randomness import derive_seed
+from drig.training import checkpoints
+from drig.training.checkpoints import State, trained_parameters
+from drig.training.config import TrainingConfig
+from drig.training.ema import Ema
+from drig.training.meters import Window
+from drig.training.objective import Objective, frozen_codes
+from drig.training.precision import autocast_dtype
+from drig.training.stream import Item, SampleStream, worker_batches
+
+WEIGHTS = "weights.safetensors"
+
+OnProgress = Callable[[int, dict[str, float]], None]
+OnCheckpoint = Callable[[Path | None, int, dict[str, float]], None]
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a call of `train` came to."""
+
+    weights: Path | None
+    """The trained rig (the averaged weights if the run averages). None when stopped before the end of the budget."""
+    samples_seen: int
+    metrics: dict[str, float]
+    """The last report: loss, loss_quarter_1..4 by timestep, gradient_norm, samples_per_second, learning_rate."""
+
+
+def train(
+    config: TrainingConfig,
+    rig: Rig,
+    dataset: Dataset[dict[str, Tensor]],
+    *,
+    workdir: Path,
+    rank: int = 0,
+    world_size: int = 1,
+    on_progress: OnProgress | None = None,
+    on_checkpoint: OnCheckpoint | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> TrainingResult:
+    """Train `rig` in place, on the device it is on, and write `workdir`/weights.safetensors.
+
+    dataset: map-style with a length; item -> image (3, S, S) in [-1, 1] and buffers (9, S, S), float32.
+    workdir: holds the checkpoints; calling again with the same arguments goes on from the newest, and a finished run
+        returns at once. Only rank 0 writes; every rank needs the newest checkpoint in its `workdir` when resuming.
+    rank, world_size: of the workers that train this rig together; more than one need an initialised process group.
+    on_progress(samples_seen, metrics): every `log_every` samples, on rank 0.
+    on_checkpoint(folder, samples_seen, metrics): after every checkpoint, on every rank; folder is None but on rank 0.
+    should_stop: asked on every rank at each report; if one says yes, all write a checkpoint and return.
+
+    An interrupted and resumed run equals an uninterrupted one, bit for bit in float32 on a CPU. Another number of
+    workers trains on the same samples, timesteps and noise; it changes dropout, float rounding and, with
+    `train_encoder`, the batch that the encoder's BatchNorm sees: each worker normalises by its own share, as the
+    paper's did. The workers' running statistics are averaged at each checkpoint, so that the saved ones are of all.
+
+    Raises DrigError for contradictory settings, a checkpoint of another run, an unwritable folder, and when the loss or
+    its gradient stops being finite, before the weights are touched.
+    """
+    device = next(rig.parameters()).device
+    # Dropout draws from the global generators: seed them at each step, and give them back to the caller as they were.
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        worker = _Worker(config, rig, dataset, workdir, rank, world_size)
+        return worker.run(on_progress, on_checkpoint, should_stop)
+
+
+class _Worker:
+    def __init__(
+        self,
+        config: TrainingConfig,
+        rig: Rig,
+        dataset: Dataset[dict[str, Tensor]],
+        workdir: Path,
+        rank: int,
+        world_size: int,
+    ) -> None:
+        # Config
+        self.config, self.workdir, self.rank, self.world_size = config, workdir, rank, world_size
+        self.share = config.share(world_size)
+        self.device = next(rig.parameters()).device
+        if world_size > 1 and not dist.is_initialized():
+            raise DrigError(
+                f"world_size is {world_size} and this process is in no process group. "
+                "Call torch.distributed.init_process_group (Ray Train does), or train with world_size 1."
+            )
+        # Data
+        self.dataset, self.dataset_size = dataset, _length(dataset)
+        # Model
+        self.objective = Objective(
+            rig, train_encoder=config.train_encoder, autocast=autocast_dtype(config.precision, self.device)
+        )
+        # Optimizer
+        self.parameters = list(trained_parameters(rig).values())
+        optimizer = torch.optim.Adam(self.parameters, lr=config.learning_rate, fused=True)
+        ema = Ema(rig, config.ema_half_life, train_encoder=config.train_encoder) if config.ema_half_life else None
+        self.state = State(rig, ema, optimizer, config, self.dataset_size, samples_seen=0, metrics={})
+
+    def run(
+        self,
+        on_progress: OnProgress | None,
+        on_checkpoint: OnCheckpoint | None,
+        should_stop: Callable[[], bool] | None,
+    ) -> TrainingResult:
+        state, config = self.state, self.config
+        # Restore
+        self._prepare_folder()
+        checkpoints.restore(self.workdir, state)
+        self._require_same_start()
+        if state.samples_seen >= config.total:
+            return self._finish()
+        # Loop
+        forward = self._forward()
+        stream = SampleStream(self.dataset, self.dataset_size, self.objective.schedule.steps, config.seed)
+        codes = None if config.train_encoder else frozen_codes(state.rig, self.dataset, self.share)
+        window = Window(stream.steps, self.device)
+        self.objective.train()
+        for batch in worker_batches(
+            stream,
+            config,
+            state.samples_seen,
+            rank=self.rank,
+            world_size=self.world_size,
+            pin_memory=self.device.type == "cuda",
+        ):
+            self._step(forward, self._to_device(batch, codes), window)
+            # Report
+            stop = False
+            if self._passed(config.log_every):
+                stop = self._agree(should_stop is not None and should_stop())
+                state.metrics = {**window.report(self.world_size), "learning_rate": self._learning_rate()}
+                if on_progress and self.rank == 0:
+                    on_progress(state.samples_seen, state.metrics)
+            if stop or self._passed(config.checkpoint_every):
+                folder = self._save()
+                if on_checkpoint:
+                    on_checkpoint(folder, state.samples_seen, state.metrics)
+            if stop and state.samples_seen < config.total:
+                return TrainingResult(None, state.samples_seen, state.metrics)
+        return self._finish()
+
+    def _step(self, forward: nn.Module, batch: dict[str, Tensor], window: Window) -> None:
+        """One optimiser step over this worker's share of a batch, in micro-batches."""
+        config, state = self.config, self.state
+        torch.manual_seed(derive_seed(config.seed, "dropout", self.rank, state.samples_seen))
+        for group in state.optimizer.param_groups:
+            group["lr"] = self._learning_rate()
+        state.optimizer.zero_grad()
+        size = config.micro_batch or self.share
+        for start in range(0, self.share, size):
+            part = {name: tensor[start : start + size] for name, tensor in batch.items()}
+            # Workers exchange gradients once a step, with the last micro-batch.
+            last = start + size >= self.share
+            with forward.no_sync() if isinstance(forward, DistributedDataParallel) and not last else nullcontext():
+                losses = forward(**part)  # (n,)
+                (losses.sum() / self.share).backward()
+            window.add(losses, part["timestep"])
+        # The gradient is a mean over the workers, so what is not finite on one stops all. Reading the norm waits
+        # for the device once a step: the price of stopping before the update.
+        norm = float(nn.utils.clip_grad_norm_(self.parameters, config.gradient_clip or math.inf))
+        if not math.isfinite(norm):
+            self._diverged(float(losses.detach().mean()), norm)
+        state.optimizer.step()
+        state.samples_seen += config.batch
+        if state.ema:
+            state.ema.update(config.batch, state.samples_seen)
+        window.add_step(norm, config.batch)
+
+    def _learning_rate(self) -> float:
+        """The rate of the coming step: linear in the samples seen during the warm-up, then constant."""
+        config = self.config
+        return config.learning_rate * min(1.0, (self.state.samples_seen + config.batch) / (config.warmup or 1))
+
+    def _diverged(self, loss: float, norm: float) -> None:
+        raise DrigError(
+            f"training stopped after {self.state.samples_seen:,} samples: loss {loss}, gradient norm {norm}. "
+            f"The checkpoints in {self.workdir} are from before. Start a new run, from their weights or afresh, with a "
+            f"learning_rate lower than {self.config.learning_rate} or with precision fp32."
+        )
+
+    def _passed(self, interval: int) -> bool:
+        """Whether the last step reached or passed a multiple of `interval` samples, or the end."""
+        seen, batch = self.state.samples_seen, self.config.batch
+        return seen // interval > (seen - batch) // interval or seen >= self.config.total
+
+    def _forward(self) -> nn.Module:
+        """The objective, under DDP where there are several workers."""
+        if self.world_size == 1:
+            return self.objective
+        ids = [self.device] if self.device.type == "cuda" else None
+        return DistributedDataParallel(self.objective, device_ids=ids, broadcast_buffers=False)
+
+    def _to_device(self, batch: Item, codes: Tensor | None) -> dict[str, Tensor]:
+        index = batch.pop("index")
+        tensors = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
+        return tensors if codes is None else {**tensors, "code": codes[index.to(codes.device)]}
+
+    def _agree(self, stop: bool) -> bool:
+        """Whether any worker wants to stop."""
+        if self.world_size == 1:
+            return stop
+        wish = torch.tensor([float(stop)], device=self.device)
+        dist.all_reduce(wish)
+        return bool(wish.item() > 0)
+
+    def _save(self) -> Path | None:
+        if self.world_size > 1 and self.config.train_encoder:
+            for rig in self.state.rigs().values():
+                for statistic in rig.encoder.buffers():
+                    if statistic.is_floating_point():
+                        dist.all_reduce(statistic)
+                        statistic /= self.world_size
+        return checkpoints.save(self.workdir, self.state) if self.rank == 0 else None
+
+    def _prepare_folder(self) -> None:
+        try:
+            self.workdir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DrigError(f"cannot make the run's folder {self.workdir}: {error}. Choose a writable one.") from error
+
+    def _require_same_start(self) -> None:
+        """Raise unless all workers found the same checkpoint."""
+        if self.world_size > 1:
+            seen = [0] * self.world_size
+            dist.all_gather_object(seen, self.state.samples_seen)
+            if len(set(seen)) > 1:
+                raise DrigError(
+                    f"the workers found checkpoints of {seen} samples, by rank. "
+                    f"Give every worker the newest checkpoint in {self.workdir}, or use a folder that they share."
+                )
+
+    def _finish(self) -> TrainingResult:
+        state, path = self.state, self.workdir / WEIGHTS
+        if self.rank == 0:
+            metadata = {
+                "training": to_dict(self.config),
+                "samples_seen": state.samples_seen,
+                "metrics": state.metrics,
+            }
+            save_weights(path, state.ema.rig if state.ema else state.rig, metadata=metadata)
+        if self.world_size > 1:
+            dist.barrier()
+        return TrainingResult(path, state.samples_seen, state.metrics)
+
+
+def _length(dataset: Dataset[dict[str, Tensor]]) -> int:
+    """The number of samples; DrigError for none."""
+    length = len(dataset)  # type: ignore[arg-type]
+    if length == 0:
+        raise DrigError("the training dataset is empty. Extract buffers from at least one usable photo first.")
+    return length

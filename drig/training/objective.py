@@ -1,0 +1,59 @@
+"""What is minimised: the weighted error of the predicted noise, as one module so that DDP can wrap it.
+
+N batch, H W pixels, Z code size.
+"""
+
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from drig.diffusion.loss import p2_loss
+from drig.diffusion.network import Rig
+from drig.diffusion.schedule import Schedule
+
+
+class Objective(nn.Module):
+    """Photo -> code; noised photo, buffers, code -> predicted noise -> p2 loss of each sample (SPEC 3).
+
+    With `train_encoder` False the encoder is frozen: no gradient, and eval mode whatever mode the rest is put in, so
+    that BatchNorm keeps the statistics of stage 1.
+    """
+
+    def __init__(self, rig: Rig, *, train_encoder: bool, autocast: torch.dtype | None) -> None:
+        super().__init__()
+        self.rig = rig
+        self.schedule = Schedule()
+        self.train_encoder = train_encoder
+        self.autocast = autocast
+        rig.requires_grad_(True)
+        rig.encoder.requires_grad_(train_encoder)
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        if not self.train_encoder:
+            self.rig.encoder.eval()
+        return self
+
+    def forward(
+        self, image: Tensor, buffers: Tensor, noise: Tensor, timestep: Tensor, code: Tensor | None = None
+    ) -> Tensor:
+        """image, noise (N, 3, H, W), buffers (N, 9, H, W), timestep (N,) -> losses (N,) float32.
+
+        `code` (N, Z): the photos' codes where they are known, otherwise the encoder runs on the clean photos.
+        """
+        x_t = self.schedule.q_sample(image, timestep, noise)  # (N, 3, H, W)
+        with torch.autocast(image.device.type, self.autocast, enabled=self.autocast is not None):
+            if code is None:
+                code = self.rig.encode(image)  # (N, Z)
+            predicted = self.rig.denoise(x_t, timestep, buffers, code)  # (N, 3, H, W)
+        return p2_loss(self.schedule, noise, predicted, timestep)
+
+
+@torch.no_grad()
+def frozen_codes(rig: Rig, dataset: Dataset[dict[str, Tensor]], batch: int) -> Tensor:
+    """The codes of every photo of the dataset, in its order, the encoder in eval mode: (len(dataset), Z) float32."""
+    device = next(rig.parameters()).device
+    rig.encoder.eval()
+    return torch.cat([rig.encode(items["image"].to(device)) for items in DataLoader(dataset, batch_size=batch)])
