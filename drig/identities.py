@@ -1,0 +1,293 @@
+"""Identities in the MLflow registry: a person's personalised weights (the mean shape inside) and album report.
+
+Each identity is a registered model `drig-<name>` with numbered versions; the alias `live` names the one that is served.
+The base rig is kept the same way under the reserved name `base`.
+"""
+
+import difflib
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError, safe_open
+
+from drig.errors import DrigError
+from drig.tracking import connect, experiment_id
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
+
+BASE = "base"
+"""The name of the base rig: stage 1 alone, nobody's identity."""
+LIVE = "live"
+"""The alias of the version that is served."""
+_PREFIX = "drig-"  # of registered models, so that an identity never meets a model of the user's own
+_OURS = "drig.kind"  # the tag that tells our registered models from others with that prefix
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_REPORT = "album.json"
+
+
+class UnknownIdentity(DrigError):
+    """There is no identity, or no version of it, by that name."""
+
+
+@dataclass(frozen=True)
+class IdentityInfo:
+    """One version of an identity."""
+
+    name: str
+    version: int
+    created: datetime
+    run_id: str
+    """The MLflow run that trained it, or that recorded it."""
+    photos: int | None
+    """Photos in the album; None for the base rig."""
+    size: int
+    """Side of its portraits in pixels."""
+    sha256: str
+    """Of the weights file."""
+    tags: Mapping[str, str]
+    """What the caller of `register` added."""
+
+
+class Identities:
+    """The identities of one MLflow store. Picklable.
+
+    Args:
+        tracking_uri: as `tracking.connect` takes it.
+        cache: folder for weights downloaded from a remote store, by content; the user's cache folder by default.
+    """
+
+    def __init__(self, tracking_uri: str, *, cache: Path | None = None) -> None:
+        self.tracking_uri = tracking_uri
+        self.cache = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "drig" / "weights"
+
+    def register(
+        self,
+        name: str,
+        weights: Path,
+        *,
+        album_report: Mapping[str, Any],
+        run_id: str | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> int:
+        """Upload a person's weights as a new version, make it live and return its number.
+
+        The same file as the live version's is not registered again, so that a repeated command changes nothing.
+
+        Args:
+            name: 1 to 64 letters, digits, - or _, the first a letter or digit.
+            album_report: JSON object about the album; its `photos` is the number of photos used.
+            run_id: the run that trained the weights, which then holds them; None makes a run for the purpose.
+
+        Raises DrigError for another name, the name `base`, and for a file that is not a rig's weights.
+        """
+        if name == BASE:
+            raise DrigError(f"the name {BASE!r} is kept for the base rig; choose another name for this person")
+        return self._register(name, weights, run_id, tags or {}, album_report)
+
+    def register_base(self, weights: Path, *, run_id: str | None = None, tags: Mapping[str, str] | None = None) -> int:
+        """As `register`, for the base rig."""
+        return self._register(BASE, weights, run_id, tags or {}, None)
+
+    def list(self) -> list[IdentityInfo]:
+        """The live version of every identity, the base rig first, then by name."""
+        client = connect(self.tracking_uri)
+        ours = f"tags.`{_OURS}` = 'identity'"
+        live = {
+            (model.name, int(model.aliases[LIVE]))
+            for model in _pages(lambda token: client.search_registered_models(ours, page_token=token))
+            if LIVE in model.aliases
+        }
+        versions = _pages(lambda token: client.search_model_versions(ours, page_token=token))
+        infos = [_info(version) for version in versions if (version.name, int(version.version)) in live]
+        return sorted(infos, key=lambda info: (info.name != BASE, info.name))
+
+    def get(self, name: str, version: int | str = LIVE) -> IdentityInfo:
+        """A version of an identity. Raises UnknownIdentity, with names that are near."""
+        return _info(self._version(name, version))
+
+    def fetch(self, name: str, version: int | str = LIVE) -> Path:
+        """The weights of a version as a local file; downloaded once, and checked, if the store is elsewhere.
+
+        The file belongs to the store or the cache: read it, don't change it.
+        Raises UnknownIdentity, and DrigError where the store has lost or changed the file.
+        """
+        found = self._version(name, version)
+        files, sha256 = self._files(found), found.tags["drig.sha256"]
+        from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+
+        if isinstance(files, LocalArtifactRepository):
+            return _read(files, found.tags["drig.file"], None)
+        cached = self.cache / f"{sha256}.safetensors"
+        if not cached.exists():
+            self.cache.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=self.cache) as folder:
+                downloaded = _read(files, found.tags["drig.file"], folder)
+                if _sha256(downloaded) != sha256:
+                    raise DrigError(f"the weights of {name} version {found.version} changed after they were registered")
+                downloaded.replace(cached)
+        return cached
+
+    def album_report(self, name: str, version: int | str = LIVE) -> dict[str, Any]:
+        """The album report that a version was registered with; empty for the base rig."""
+        files = self._files(self._version(name, version))
+        with tempfile.TemporaryDirectory() as folder:
+            return dict(json.loads(_read(files, _REPORT, folder).read_text()))
+
+    def delete(self, name: str) -> None:
+        """Remove an identity for good: the weights and reports of all its versions, then its entry."""
+        client = connect(self.tracking_uri)
+        self._version(name, LIVE)  # known, and ours
+        versions = f"name = '{_PREFIX}{name}'"
+        for version in _pages(lambda token: client.search_model_versions(versions, page_token=token)):
+            self._files(version).delete_artifacts()  # type: ignore[no-untyped-call]
+            (self.cache / f"{version.tags['drig.sha256']}.safetensors").unlink(missing_ok=True)
+        client.delete_registered_model(_PREFIX + name)
+
+    def _register(
+        self, name: str, weights: Path, run_id: str | None, tags: Mapping[str, str], report: Mapping[str, Any] | None
+    ) -> int:
+        _check_name(name)
+        size, sha256 = _rig_size(weights), _sha256(weights)
+        photos = {} if report is None else {"drig.photos": str(report["photos"])}
+        try:
+            live = self.get(name)
+        except UnknownIdentity:
+            self._create(name)
+        else:
+            if live.sha256 == sha256:
+                return live.version
+        client = connect(self.tracking_uri)
+        if run_id is None:
+            experiment = experiment_id(self.tracking_uri, "drig-identities")
+            run_id = str(client.create_run(experiment, run_name=name).info.run_id)
+            client.set_terminated(run_id)
+        folder = f"identities/{name}/{sha256[:16]}"
+        client.log_artifact(run_id, str(weights), folder)
+        client.log_text(run_id, json.dumps(report or {}, indent=2, default=str), f"{folder}/{_REPORT}")
+        labels = {
+            _OURS: "identity",
+            "drig.file": weights.name,
+            "drig.sha256": sha256,
+            "drig.size": str(size),
+            **photos,
+        }
+        version = client.create_model_version(
+            _PREFIX + name,
+            source=f"{client.get_run(run_id).info.artifact_uri}/{folder}",
+            run_id=run_id,
+            tags={**tags, **labels},
+        )
+        client.set_registered_model_alias(_PREFIX + name, LIVE, version.version)
+        return int(version.version)
+
+    def _create(self, name: str) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            connect(self.tracking_uri).create_registered_model(_PREFIX + name, tags={_OURS: "identity"})
+        except MlflowException as error:
+            # Left by a registration that was cut short, or made by one that runs at the same time.
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+
+    def _version(self, name: str, version: int | str) -> "ModelVersion":
+        _check_name(name)
+        client = connect(self.tracking_uri)
+        from mlflow.exceptions import MlflowException
+
+        try:
+            if version == LIVE:
+                found = client.get_model_version_by_alias(_PREFIX + name, LIVE)
+            else:
+                found = client.get_model_version(_PREFIX + name, str(version))
+        except MlflowException as error:
+            # The first where the model is missing, the second where it has no such alias.
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+            raise self._unknown(name, version) from None
+        if _OURS not in found.tags:
+            raise self._unknown(name, version)
+        return found
+
+    def _unknown(self, name: str, version: int | str) -> UnknownIdentity:
+        names = [info.name for info in self.list()]
+        if name in names:
+            return UnknownIdentity(f"{name} has no version {version}; give the number of an existing one, or {LIVE!r}")
+        near = difflib.get_close_matches(name, names, n=3) or names[:5]
+        known = (
+            f"did you mean {', '.join(near)}?" if near else "none is registered yet: train and personalise a rig first"
+        )
+        return UnknownIdentity(f"no identity is called {name!r}; {known}")
+
+    def _files(self, version: "ModelVersion") -> "ArtifactRepository":
+        """The folder of the store that holds a version's weights and report."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        return get_artifact_repository(str(version.source), tracking_uri=self.tracking_uri)
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise DrigError(
+            f"{name!r} cannot name an identity; use 1 to 64 letters, digits, - and _, the first a letter or a digit"
+        )
+
+
+def _info(version: "ModelVersion") -> IdentityInfo:
+    tags: dict[str, str] = version.tags
+    return IdentityInfo(
+        name=version.name.removeprefix(_PREFIX),
+        version=int(version.version),
+        created=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC),
+        run_id=str(version.run_id),
+        photos=int(tags["drig.photos"]) if "drig.photos" in tags else None,
+        size=int(tags["drig.size"]),
+        sha256=tags["drig.sha256"],
+        tags={name: value for name, value in tags.items() if not name.startswith("drig.")},
+    )
+
+
+def _pages(search: Callable[[str | None], Any]) -> list[Any]:
+    """All results of one of MLflow's paged searches."""
+    page = search(None)
+    results = list(page)
+    while page.token:
+        page = search(page.token)
+        results += page
+    return results
+
+
+def _read(files: "ArtifactRepository", name: str, folder: str | None) -> Path:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return Path(files.download_artifacts(name, dst_path=folder))  # type: ignore[no-untyped-call]
+    except (OSError, MlflowException) as error:
+        raise DrigError(f"the store has lost {name} of {files.artifact_uri} ({error}); register it again") from error
+
+
+def _rig_size(weights: Path) -> int:
+    """Side in pixels, from the header of a file that `diffusion.weights.save_weights` wrote."""
+    try:
+        with safe_open(weights, framework="np") as file:
+            return int(json.loads(file.metadata()["config"])["size"])
+    except (OSError, SafetensorError, TypeError, KeyError, ValueError) as error:
+        raise DrigError(
+            f"{weights} is not the weights of a rig ({type(error).__name__}: {error}); give the .safetensors file that "
+            f"training wrote"
+        ) from None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
