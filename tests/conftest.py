@@ -29,19 +29,6 @@ def ray_local() -> Iterator[None]:
             yield
 
 
-@pytest.fixture(scope="session")
-def ray_local() -> Iterator[None]:
-    """A Ray of its own for all tests that need one: it starts in seconds, so it starts once."""
-    import ray
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_AUTH_MODE", "disabled")
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-        yield
-        ray.shutdown()
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         for item in items:
