@@ -1,0 +1,96 @@
+"""Start or join Ray the same way in every pipeline.
+
+Three situations: inside `ray job submit` or on a node of a cluster (`RAY_ADDRESS` is set) the program joins that
+cluster; otherwise it starts a Ray of its own on this machine and ends it with itself; under a program that already runs
+Ray (the quickstart, the tests) it uses what is there.
+"""
+
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import ray
+
+from drig.errors import DrigError
+
+_ENVIRONMENT = {  # read by Ray when it starts; what the user has set stays
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # at the default of 2 s, a finished run is noticed 2 s late
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # one process less a run; a lost worker is restarted all the same
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's coming default; without it every start prints a warning
+}
+_REMEDY = "Start one with `ray start --head`, correct the address, or unset RAY_ADDRESS."
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterConfig:
+    """Where a pipeline runs."""
+
+    address: str | None = None
+    """Ray to join, "auto" or host:port. None = `RAY_ADDRESS` if set, otherwise a Ray of its own on this machine."""
+    cpus: int | None = None
+    """CPUs that an own Ray schedules on. None = this machine's, at least 4: two pools and a writer need three."""
+    dashboard: bool = True
+    """Ray's web page on this machine, for an own Ray."""
+    gpu: bool | None = None
+    """Work on GPUs. None = if there are any now; say true where the autoscaler starts GPU nodes on demand."""
+    worker_output: bool = False
+    """Copy what workers print to this terminal. Errors reach it either way."""
+
+    def __post_init__(self) -> None:
+        if self.cpus is not None and self.cpus < 3:
+            raise DrigError(f"cluster.cpus is {self.cpus}; give 3 or more (they are shares, not cores).")
+        if self.cpus is not None and self.address is not None:
+            raise DrigError("cluster.cpus is for a Ray of its own and cluster.address joins another; give one of them.")
+
+
+@contextmanager
+def ray_cluster(config: ClusterConfig) -> Iterator[None]:
+    """Ray for the length of the block. Raises DrigError where the address does not answer."""
+    if ray.is_initialized():
+        yield
+        return
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    address = config.address or os.environ.get("RAY_ADDRESS")
+    if address is not None:
+        _require_listener(address)
+    else:
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # a Ray of its own listens on this machine only
+    try:
+        ray.init(
+            address=address or "local",
+            num_cpus=config.cpus or max(4, os.cpu_count() or 1) if address is None else None,
+            include_dashboard=config.dashboard if address is None else None,
+            log_to_driver=config.worker_output,
+            logging_level=logging.ERROR,
+        )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        where = f"at {address}" if address else "on this machine"
+        raise DrigError(f"no Ray {where}: {error}. {_REMEDY}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _require_listener(address: str) -> None:
+    """Raise DrigError where nothing listens at host:port; Ray's own answer to that is to end the process."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not port.isdigit():
+        return  # "auto": Ray looks for it
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise DrigError(f"no Ray at {address}: {error.strerror or error}. {_REMEDY}") from error
+
+
+def use_gpu(config: ClusterConfig) -> bool:
+    """Whether workers get a GPU each, on the cluster that Ray is connected to."""
+    if config.gpu is not None:
+        return config.gpu
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return resources.get("GPU", 0) > 0

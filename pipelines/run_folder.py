@@ -1,0 +1,48 @@
+"""A run's folder, local or on S3: where the same command finds its run again, and another command is told so."""
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from drig import storage
+from drig.config import flatten, to_yaml
+from drig.errors import DrigError
+
+CONFIG = "config.yaml"
+
+
+def absolute(place: str | Path) -> str:
+    """A path that means the same in every process: Ray's workers have working folders of their own."""
+    return str(place) if storage.is_s3(place) else str(Path(place).expanduser().resolve())
+
+
+def open_run(place: str, config: Any, *, changeable: Collection[str]) -> None:
+    """Begin or continue a run: write `config` to the folder's config.yaml.
+
+    changeable: dotted names of options that a run may be continued with other values of, `training.samples`, or all of
+    a component, `cluster`. Raises DrigError, naming what differs, where the folder holds a run with other settings.
+    """
+    file = storage.join(place, CONFIG)
+    wanted = flatten(config)
+    if storage.exists(file):
+        found = _flat(yaml.safe_load(storage.read_bytes(file)))
+        differences = [
+            f"{name} {found.get(name)} there, {value} here"
+            for name, value in wanted.items()
+            if found.get(name) != value and not {name, name.partition(".")[0]} & set(changeable)
+        ]
+        if differences:
+            raise DrigError(
+                f"{place} holds a run with other settings: {'; '.join(differences)}. "
+                "Give the same settings to continue it, or another folder for a new run."
+            )
+    storage.write_bytes(file, to_yaml(config).encode())
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat

@@ -1,0 +1,29 @@
+import pytest
+import ray
+
+from drig.errors import DrigError
+from pipelines.cluster import ClusterConfig, ray_cluster, use_gpu
+
+
+def test_rejects_contradictory_settings() -> None:
+    with pytest.raises(DrigError, match="give one of them"):
+        ClusterConfig(address="auto", cpus=4)
+    with pytest.raises(DrigError, match="give 3 or more"):
+        ClusterConfig(cpus=2)
+
+
+def test_uses_a_ray_that_runs_and_leaves_it_running(ray_local: None) -> None:
+    with ray_cluster(ClusterConfig(cpus=8)):
+        assert ray.cluster_resources()["CPU"] == 4  # type: ignore[no-untyped-call]
+    assert ray.is_initialized()
+
+
+def test_gpu_is_what_there_is_unless_it_is_said(ray_local: None) -> None:
+    assert not use_gpu(ClusterConfig())
+    assert use_gpu(ClusterConfig(gpu=True))
+
+
+def test_an_address_where_nothing_listens_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with pytest.raises(DrigError, match=r"no Ray at 127\.0\.0\.1:1: .*unset RAY_ADDRESS"):
+        ray_cluster(ClusterConfig(address="127.0.0.1:1")).__enter__()
