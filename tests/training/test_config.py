@@ -1,0 +1,50 @@
+from typing import Any
+
+import pytest
+
+from drig.errors import DrigError
+from drig.training.config import TRAINING_PRESETS
+from tests.training.conftest import small_training
+
+
+def test_paper_settings() -> None:
+    one, two = TRAINING_PRESETS["paper-stage1"], TRAINING_PRESETS["paper-stage2"]
+    assert (one.samples, one.batch, one.learning_rate, one.train_encoder) == (256 * 50_000, 256, 1e-4, True)
+    assert (two.samples, two.batch, two.learning_rate, two.train_encoder) == (4 * 5_000, 4, 1e-5, False)
+    assert {preset.gradient_clip for preset in (one, two)} == {1.0}
+    assert {preset.ema_half_life for preset in (one, two)} == {None}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"samples": 0}, "samples is 0"),
+        ({"learning_rate": -1.0}, "learning_rate is -1.0"),
+        ({"keep": 0}, "keep is 0"),
+        ({"ema_half_life": 0}, "or null for none"),
+        ({"loader_workers": -1}, "loader_workers is -1"),
+        ({"samples": 100, "warmup": 101}, "between 0 and the 100 samples"),
+    ],
+)
+def test_values_that_make_no_sense(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(DrigError, match=message):
+        small_training(**changes)
+
+
+def test_the_budget_is_whole_batches() -> None:
+    assert small_training(samples=22, batch=4).total == 24
+    assert small_training(samples=24, batch=4).total == 24
+
+
+def test_workers_must_share_the_batch_evenly() -> None:
+    assert small_training(batch=12).share(3) == 4
+    with pytest.raises(DrigError, match=r"multiple of 5, or one of \[1, 2, 3, 4, 6, 12\] workers"):
+        small_training(batch=12).share(5)
+
+
+def test_batch_norm_needs_two_samples_where_it_trains() -> None:
+    with pytest.raises(DrigError, match="BatchNorm needs 2 samples"):
+        small_training(batch=4).share(4)
+    with pytest.raises(DrigError, match="BatchNorm needs 2 samples"):
+        small_training(batch=4, micro_batch=1).share(1)
+    assert small_training(batch=4, train_encoder=False).share(4) == 1

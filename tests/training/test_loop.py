@@ -1,0 +1,204 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from drig.diffusion import network
+from drig.diffusion.encoder import photo_encoder
+from drig.diffusion.weights import load_weights
+from drig.errors import DrigError
+from drig.training import checkpoints
+from drig.training.loop import TrainingResult, train
+from tests.training.conftest import small_dataset, small_rig, small_training, tensors_equal
+
+STAGES = pytest.mark.parametrize("train_encoder", [True, False], ids=["stage1", "stage2"])
+
+
+class Interrupted(Exception):
+    """Stands for whatever ends a process."""
+
+
+def interrupt_at(samples: int) -> Callable[[int, dict[str, float]], None]:
+    def on_progress(samples_seen: int, metrics: dict[str, float]) -> None:
+        if samples_seen >= samples:
+            raise Interrupted
+
+    return on_progress
+
+
+def run(workdir: Path, *, seed: int = 0, dataset: Any = None, callbacks: Any = None, **changes: Any) -> TrainingResult:
+    dataset = small_dataset() if dataset is None else dataset
+    return train(small_training(**changes), small_rig(seed), dataset, workdir=workdir, **(callbacks or {}))
+
+
+def newest(workdir: Path, name: str) -> dict[str, Tensor]:
+    return load_file(checkpoints.find(workdir)[0] / name)
+
+
+@STAGES
+def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path: Path, train_encoder: bool) -> None:
+    changes: dict[str, Any] = {"train_encoder": train_encoder, "precision": "fp32", "warmup": 20, "micro_batch": 3}
+    whole = run(tmp_path / "whole", **changes)
+    # Ends at 24 samples seen, after the checkpoint of 16 and before that of 32.
+    with pytest.raises(Interrupted):
+        run(tmp_path / "two", callbacks={"on_progress": interrupt_at(24)}, checkpoint_every=16, **changes)
+    assert [path.name for path in checkpoints.find(tmp_path / "two")] == ["checkpoint_000000000016"]
+    torch.rand(3)  # the state of the global generator does not matter
+    resumed = run(tmp_path / "two", checkpoint_every=16, **changes)
+    assert resumed.samples_seen == whole.samples_seen == 32
+    for name in ("rig.safetensors", "ema.safetensors", "optimizer.safetensors"):
+        assert tensors_equal(newest(tmp_path / "whole", name), newest(tmp_path / "two", name))
+    assert whole.weights is not None
+    assert resumed.weights is not None
+    assert tensors_equal(load_file(whole.weights), load_file(resumed.weights))
+    assert not tensors_equal(load_file(whole.weights), small_rig().state_dict())
+
+
+def test_the_global_random_state_is_given_back(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    run(tmp_path, samples=4)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_finished_run_returns_at_once(tmp_path: Path) -> None:
+    first = run(tmp_path)
+
+    class Unread:
+        def __len__(self) -> int:
+            return 6
+
+        def __getitem__(self, index: int) -> dict[str, Tensor]:
+            pytest.fail("read a sample")
+
+    assert run(tmp_path, dataset=Unread()) == first
+
+
+def test_a_larger_budget_continues_the_run(tmp_path: Path) -> None:
+    run(tmp_path / "short", samples=16)
+    longer = run(tmp_path / "short", samples=32, checkpoint_every=32, log_every=4, keep=1)
+    whole = run(tmp_path / "whole", samples=32)
+    assert longer.weights is not None
+    assert whole.weights is not None
+    assert tensors_equal(load_file(longer.weights), load_file(whole.weights))
+
+
+def test_stopping_early_leaves_a_checkpoint_to_go_on_from(tmp_path: Path) -> None:
+    stopped = run(tmp_path, callbacks={"should_stop": lambda: True}, checkpoint_every=1_000)
+    assert (stopped.weights, stopped.samples_seen) == (None, 8)
+    assert checkpoints.find(tmp_path)[0].name == "checkpoint_000000000008"
+    assert run(tmp_path, checkpoint_every=1_000).samples_seen == 32
+
+
+def test_stage2_leaves_the_real_encoder_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ResNet-18 with its BatchNorm buffers; the released code lets these drift (SPEC 2)."""
+    monkeypatch.setattr(network, "photo_encoder", photo_encoder)
+    rig = small_rig()
+    rig.train()
+    before = {name: tensor.clone() for name, tensor in rig.state_dict().items()}
+    result = train(small_training(samples=8, train_encoder=False), rig, small_dataset(), workdir=tmp_path)  # type: ignore[arg-type]
+    assert result.weights is not None
+    for state in (rig.state_dict(), load_file(result.weights)):
+        encoder = [name for name in before if name.startswith("encoder.")]
+        assert sum("running_var" in name for name in encoder) == 20
+        assert all(torch.equal(state[name], before[name]) for name in encoder)
+        assert not torch.equal(state["denoisingUNet.out.2.weight"], before["denoisingUNet.out.2.weight"])
+
+
+def test_stage1_trains_the_encoder_and_its_statistics(tmp_path: Path) -> None:
+    result = run(tmp_path)
+    assert result.weights is not None
+    before, after = small_rig().state_dict(), load_file(result.weights)
+    for name in ("encoder.0.weight", "encoder.1.running_mean"):
+        assert not torch.equal(before[name], after[name])
+
+
+def test_micro_batches_add_up_to_the_batch(tmp_path: Path) -> None:
+    """Without dropout and BatchNorm, gradients accumulated over parts are those of the whole."""
+    rigs = [small_rig(dropout=0.0), small_rig(dropout=0.0)]
+    for rig, micro_batch in zip(rigs, (None, 3), strict=True):
+        config = small_training(samples=16, train_encoder=False, micro_batch=micro_batch)
+        train(config, rig, small_dataset(), workdir=tmp_path / str(micro_batch))  # type: ignore[arg-type]
+    for one, other in zip(rigs[0].parameters(), rigs[1].parameters(), strict=True):
+        torch.testing.assert_close(one, other, atol=2e-4, rtol=0)  # Adam takes steps of 1e-3
+
+
+def test_the_loss_falls_on_what_can_be_memorised(tmp_path: Path) -> None:
+    losses: list[float] = []
+    callbacks = {"on_progress": lambda seen, metrics: losses.append(metrics["loss"])}
+    run(tmp_path, dataset=small_dataset(2), callbacks=callbacks, samples=480, batch=8, learning_rate=3e-3,
+        log_every=80, checkpoint_every=480)  # fmt: skip
+    assert losses[-1] < 0.4 * losses[0]
+
+
+def test_a_non_finite_loss_stops_before_the_weights_are_touched(tmp_path: Path) -> None:
+    dataset = small_dataset()
+    run(tmp_path, dataset=dataset, samples=16)
+    dataset[2]["buffers"][0, 0, 0] = float("nan")
+    rig = small_rig()
+    with pytest.raises(DrigError, match=r"stopped after (16|20) samples: loss nan.*lower than 0.001"):
+        train(small_training(), rig, dataset, workdir=tmp_path)  # type: ignore[arg-type]
+    assert all(tensor.isfinite().all() for tensor in rig.state_dict().values())
+    assert checkpoints.find(tmp_path)[0].name == "checkpoint_000000000016"
+
+
+def test_reports_and_checkpoints_come_when_asked_for(tmp_path: Path) -> None:
+    reports: dict[int, dict[str, float]] = {}
+    saved: list[tuple[str, int]] = []
+
+    def on_checkpoint(folder: Path | None, samples_seen: int, metrics: dict[str, float]) -> None:
+        assert folder is not None
+        assert json.loads((folder / "progress.json").read_text())["metrics"] == metrics
+        saved.append((folder.name, samples_seen))
+
+    callbacks = {"on_progress": reports.__setitem__, "on_checkpoint": on_checkpoint}
+    result = run(tmp_path, callbacks=callbacks, samples=30, log_every=10, checkpoint_every=12, warmup=16)
+    assert list(reports) == [12, 20, 32]
+    assert saved == [("checkpoint_000000000012", 12), ("checkpoint_000000000024", 24), ("checkpoint_000000000032", 32)]
+    assert [metrics["learning_rate"] for metrics in reports.values()] == pytest.approx([1e-3, 1e-3, 1e-3])
+    assert result.metrics == reports[32]
+    quarters = [value for name, value in result.metrics.items() if name.startswith("loss_quarter")]
+    assert min(quarters) <= result.metrics["loss"] <= max(quarters)
+    assert result.metrics["samples_per_second"] > 0
+
+
+def test_the_weights_file_says_how_it_was_made(tmp_path: Path) -> None:
+    averaged = run(tmp_path / "averaged")
+    raw = run(tmp_path / "raw", ema_half_life=None)
+    assert averaged.weights is not None
+    assert raw.weights is not None
+    metadata = load_weights(averaged.weights).metadata
+    assert metadata["samples_seen"] == 32
+    assert metadata["training"]["learning_rate"] == 1e-3
+    assert tensors_equal(load_file(averaged.weights), newest(tmp_path / "averaged", "ema.safetensors"))
+    assert tensors_equal(load_file(raw.weights), newest(tmp_path / "raw", "rig.safetensors"))
+    assert not tensors_equal(load_file(averaged.weights), load_file(raw.weights))
+
+
+def test_bf16_keeps_float32_weights(tmp_path: Path) -> None:
+    result = run(tmp_path, samples=8, precision="bf16")
+    assert result.weights is not None
+    tensors = {**newest(tmp_path, "optimizer.safetensors"), **load_file(result.weights)}
+    assert {tensor.dtype for tensor in tensors.values()} <= {torch.float32, torch.int64}
+
+
+def test_folders_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DrigError, match="Choose a writable one"):
+        run(tmp_path / "file" / "run")
+
+
+def test_several_workers_need_a_process_group(tmp_path: Path) -> None:
+    with pytest.raises(DrigError, match="no process group"):
+        train(small_training(), small_rig(), small_dataset(), workdir=tmp_path, world_size=2)  # type: ignore[arg-type]
+
+
+def test_an_empty_dataset(tmp_path: Path) -> None:
+    with pytest.raises(DrigError, match="dataset is empty"):
+        run(tmp_path, dataset=[])

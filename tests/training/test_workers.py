@@ -1,0 +1,61 @@
+"""Two processes that train one rig together."""
+
+import multiprocessing
+from datetime import timedelta
+from pathlib import Path
+from unittest import mock
+
+import torch.distributed as dist
+from safetensors.torch import load_file, save_file
+
+from drig.diffusion import network
+from drig.training.loop import train
+from tests.training.conftest import distance, small_dataset, small_encoder, small_rig, small_training, tensors_equal
+
+STAGE1 = small_training(samples=16)
+STAGE2 = small_training(samples=32, train_encoder=False, micro_batch=1)
+
+
+def worker(rank: int, folder: Path) -> None:
+    """One of two: stage 2, then stage 1 of another rig; leaves the weights as this rank has them."""
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=2, timeout=timedelta(seconds=200)
+    )
+    reported: list[int] = []
+    with mock.patch.object(network, "photo_encoder", small_encoder):
+        for name, config in (("stage2", STAGE2), ("stage1", STAGE1)):
+            rig = small_rig(dropout=0.0)
+            result = train(
+                config,
+                rig,
+                small_dataset(),  # type: ignore[arg-type]
+                workdir=folder / name,
+                rank=rank,
+                world_size=2,
+                on_checkpoint=lambda path, seen, _: reported.append(seen if (path is None) == (rank == 1) else -1),
+            )
+            assert result.weights == folder / name / "weights.safetensors"
+            assert result.weights.exists()
+            save_file(rig.state_dict(), folder / f"{name}_{rank}.safetensors")
+    assert reported == [8, 16, 24, 32, 8, 16]
+    dist.destroy_process_group()
+
+
+def test_two_workers_train_like_one(tmp_path: Path) -> None:
+    other = multiprocessing.get_context("spawn").Process(target=worker, args=(1, tmp_path), daemon=True)
+    other.start()
+    worker(0, tmp_path)
+    other.join()
+    assert other.exitcode == 0
+
+    start, alone = small_rig(dropout=0.0).state_dict(), small_rig(dropout=0.0)
+    train(STAGE2, alone, small_dataset(), workdir=tmp_path / "alone")  # type: ignore[arg-type]
+    ranks = [load_file(tmp_path / f"stage2_{rank}.safetensors") for rank in range(2)]
+    assert tensors_equal(ranks[0], ranks[1])
+    # Adam makes full steps of a bias before a normalisation, whose gradient is nothing but rounding.
+    assert distance(ranks[0], alone.state_dict()) < 5e-3 * distance(ranks[0], start)
+
+    # Stage 1: weights are equal by DDP, BatchNorm's statistics because they are averaged for the checkpoint.
+    ranks = [load_file(tmp_path / f"stage1_{rank}.safetensors") for rank in range(2)]
+    assert tensors_equal(ranks[0], ranks[1])
+    assert distance(ranks[0], start) > 0.1
