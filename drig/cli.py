@@ -1,0 +1,197 @@
+"""The `drig` command: parse, call, print. Every verb takes --help, --config FILE and --dry-run."""
+
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tqdm import tqdm
+
+from drig import config as configs
+from drig.errors import DrigError
+from drig.faces.controls import Controls
+
+DEFAULT_RUNS = Path("runs")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `drig VERB ...`; returns the exit code: 0, or 2 for something the user can fix."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help"):
+        print(_usage())
+        return 0 if words else 2
+    verb, rest = words[0], words[1:]
+    if verb not in VERBS:
+        print(f"drig: error: unknown verb {verb!r}; choose from {', '.join(VERBS)}", file=sys.stderr)
+        return 2
+    return VERBS[verb].run(f"drig {verb}", rest)
+
+
+@dataclass(frozen=True)
+class Verb:
+    """What `drig VERB` does, and the function (prog, argv) -> exit code that does it."""
+
+    summary: str
+    run: Callable[[str, Sequence[str]], int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynthConfig:
+    """Synthetic people to practise on: portraits with everything that physical buffers lack."""
+
+    out: Path
+    """Folder for out/person_0000/00.png and the ground truth beside it (00.safetensors)."""
+    people: int = 8
+    """How many people."""
+    photos: int = 8
+    """Portraits of each person, differing in pose, expression, light, camera, clothes and background."""
+    size: int = 256
+    """Side in pixels."""
+    seed: int = 0
+    """The same seed gives the same people."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("people", 1), ("photos", 1), ("size", 32)):
+            if getattr(self, name) < least:
+                raise DrigError(f"--{name} is {getattr(self, name)}; give {least} or more")
+
+
+def synth(config: SynthConfig) -> None:
+    """Render the people and a sheet of samples."""
+    from drig.data.photos import read_photo, save_png
+    from drig.data.synthetic import write_people
+    from drig.pictures import contact_sheet
+
+    made = write_people(
+        config.out, people=range(config.people), photos=config.photos, size=config.size, seed=config.seed
+    )
+    paths = list(tqdm(made, total=config.people * config.photos, unit="portrait", desc="synth"))
+    rows = [[read_photo(path) for path in paths[i * config.photos :][: min(8, config.photos)]] for i in range(8)]
+    save_png(config.out / "sheet.png", contact_sheet([row for row in rows if row], cell=128))
+    print(f"{len(paths)} portraits in {config.out}; samples: {config.out / 'sheet.png'}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditConfig:
+    """Edit a photo: like another photo (--like, --modes), or by numbers (--controls.yaw 20)."""
+
+    photo: Path
+    """The photo to edit; the largest face in it is found and cropped."""
+    like: Path | None = None
+    """A photo to take light, expression, pose or the rest from."""
+    modes: tuple[str, ...] = ()
+    """What to take from --like, any of: light, exp, pose, latent. Empty = light,exp,pose where --like is given."""
+    controls: Controls = field(default_factory=Controls)
+    """Explicit numbers, applied after --like."""
+    identity: str = "base"
+    """Whose model edits: a personalised identity (see `drig identities`), or base, which knows nobody."""
+    out: Path = Path("edited.png")
+    """The edited portrait."""
+    sheet: Path | None = None
+    """Also write a picture of source, target, buffers and edit here."""
+    steps: int = 20
+    """DDIM steps."""
+    seed: int = 0
+    """Seed of the start noise."""
+    aligned: bool = False
+    """The photos are FFHQ crops already."""
+    runs: Path = DEFAULT_RUNS
+    """The folder of runs that holds the identities; MLFLOW_TRACKING_URI overrides it."""
+
+    def __post_init__(self) -> None:
+        if self.like is None and not self.controls:
+            raise DrigError("nothing to edit; give --like PHOTO, or a control such as --controls.yaw 20 (see --help)")
+
+
+def edit(config: EditConfig) -> None:
+    """Edit one photo and write the picture."""
+    from drig.data.photos import read_photo, save_png
+    from drig.editing import Editor
+    from drig.identities import Identities
+    from drig.pictures import buffer_pictures, contact_sheet
+    from drig.tracking import tracking_uri
+
+    photo, like = read_photo(config.photo), None if config.like is None else read_photo(config.like)
+    editor = Editor.load(Identities(tracking_uri(config.runs)).fetch(config.identity))
+    source = editor.read(photo, aligned=config.aligned)
+    target = None if like is None else editor.read(like, aligned=config.aligned)
+    modes = config.modes or (("light", "exp", "pose") if target else ())
+    with tqdm(total=config.steps, unit="step", desc="edit", leave=False) as bar:
+        edited = editor.edit(
+            source,
+            target,
+            modes=modes,
+            controls=config.controls,
+            steps=config.steps,
+            seed=config.seed,
+            on_step=lambda *_: bar.update(),
+        )
+    save_png(config.out, edited.image)
+    for warning in edited.warnings:
+        print(f"note: {warning}")
+    print(f"edited portrait: {config.out}")
+    if config.sheet is not None:
+        pictures = [source.portrait.image, target and target.portrait.image, *buffer_pictures(edited.buffers)]
+        columns = ["source", "target", "rendered", "normal", "albedo", "edit"]
+        save_png(config.sheet, contact_sheet([[*pictures, edited.image]], columns=columns))
+        print(f"sheet: {config.sheet}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class IdentitiesConfig:
+    """List the personalised identities, or delete one for good."""
+
+    delete: str | None = None
+    """Name of an identity to delete, with all its versions."""
+    runs: Path = DEFAULT_RUNS
+    """The folder of runs that holds them; MLFLOW_TRACKING_URI overrides it."""
+
+
+def identities(config: IdentitiesConfig) -> None:
+    """Print a table of identities."""
+    from drig.identities import Identities
+    from drig.tracking import tracking_uri
+
+    registry = Identities(tracking_uri(config.runs))
+    if config.delete is not None:
+        registry.delete(config.delete)
+        print(f"deleted {config.delete}")
+        return
+    row = "{:<24} {:>7} {:>6} {:>6}  {}"
+    print(row.format("identity", "version", "photos", "size", "created"))
+    for info in registry.list():
+        photos = "-" if info.photos is None else info.photos
+        print(row.format(info.name, info.version, photos, info.size, f"{info.created:%Y-%m-%d %H:%M}"))
+
+
+def _here(config_class: type, program: Callable[..., None], **options: Sequence[str]) -> Callable[..., int]:
+    """A verb of this module."""
+    description = config_class.__doc__ or ""
+    return lambda prog, argv: configs.run(config_class, program, argv, prog=prog, description=description, **options)
+
+
+def _pipeline(module: str) -> Callable[[str, Sequence[str]], int]:
+    """A verb that is a pipeline's or a deployment's `main(argv, prog)`; imported only when it is called."""
+    return lambda prog, argv: int(importlib.import_module(module).main(argv, prog=prog))
+
+
+VERBS = {
+    "quickstart": Verb("everything once, on this machine, with a report", _pipeline("pipelines.quickstart")),
+    "synth": Verb("render synthetic people", _here(SynthConfig, synth)),
+    "extract": Verb("photos -> store of physical buffers", _pipeline("pipelines.extract_buffers")),
+    "stage1": Verb("train the base rig on many people", _pipeline("pipelines.stage1")),
+    "personalize": Verb("train a rig for each of many people", _pipeline("pipelines.personalize")),
+    "edit": Verb("edit a photo", _here(EditConfig, edit, positional=("photo",))),
+    "identities": Verb("list or delete personalised people", _here(IdentitiesConfig, identities)),
+    "serve": Verb("host every identity over HTTP", _pipeline("deployments.serve")),
+}
+
+
+def _usage() -> str:
+    lines = [f"  {name:<12} {verb.summary}" for name, verb in VERBS.items()]
+    return "\n".join(["usage: drig VERB [--help] [OPTIONS]", "", *lines])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+"""One self-contained HTML page out of tables and pictures."""
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from matplotlib.figure import Figure
+from PIL import Image
+
+from drig.pictures import Picture
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and what stands under it, in this order: text, table (first row = headings), images, code."""
+
+    heading: str
+    text: str = ""
+    table: Sequence[Sequence[str]] = ()
+    images: Sequence[tuple[str, Picture]] = ()
+    """(caption, picture) pairs."""
+    code: str = ""
+
+
+def write_report(path: Path, *, title: str, lead: str, sections: Sequence[Section], config: str) -> None:
+    """Write the page, whole or not at all."""
+    templates = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    page = templates.get_template("report.html.jinja").render(
+        title=title,
+        lead=lead,
+        config=config,
+        sections=[
+            {**vars(section), "images": [{"caption": c, "data": _base64_png(p)} for c, p in section.images]}
+            for section in sections
+        ],
+    )
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(page)
+    temporary.replace(path)
+
+
+def plot_curves(curves: dict[str, Sequence[tuple[float, float]]], *, x: str, y: str) -> Picture:
+    """Lines of (x, y) points, one per name, y on a logarithmic axis."""
+    figure = Figure(figsize=(9, 3.2), dpi=110, layout="constrained")
+    axes = figure.subplots()
+    for name, points in curves.items():
+        axes.plot(*np.transpose(points), label=name)
+    axes.set(xlabel=x, ylabel=y, yscale="log")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer)
+    return np.asarray(Image.open(buffer).convert("RGB"))
+
+
+def _base64_png(picture: Picture) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
