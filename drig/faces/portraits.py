@@ -1,0 +1,64 @@
+"""Photo -> portrait: the FFHQ crop of its largest face, with landmarks; or a reason why not."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from drig.errors import PhotoRejected
+from drig.faces.alignment import align, face_quad
+from drig.faces.landmarks import LandmarkDetector
+
+_SMALLEST_CROP = 0.25  # of the output's side: below, the portrait would be mostly invented
+_ALIGNED_TOLERANCE = 0.4  # NDC, how far a ready-made crop's corners may be from where FFHQ has them
+
+
+@dataclass(frozen=True, eq=False)
+class Portrait:
+    """One face as FFHQ shows it."""
+
+    image: NDArray[np.uint8]
+    """(S, S, 3) RGB."""
+    landmarks: NDArray[np.float32]
+    """(68, 2) iBUG points in image NDC: x right, y down, the image's edges at -1 and 1."""
+    faces_found: int
+    """Faces in the photo, of which this is the largest."""
+
+
+def find_portrait(
+    photo: NDArray[np.uint8], detector: LandmarkDetector, size: int, *, aligned: bool = False
+) -> Portrait:
+    """The largest face in a photo (H, W, 3) uint8 RGB as a size x size portrait, or PhotoRejected.
+
+    aligned: the photo is an FFHQ crop already; it is resized, not warped, and refused if it is no such crop.
+    """
+    faces = detector.detect(photo)
+    if not faces:
+        raise PhotoRejected("no face found (heads in profile and faces under 4% of the photo's side are not)")
+    landmarks = faces[0].landmarks
+    quad = face_quad(landmarks)
+    if aligned:
+        _check_aligned(photo, quad)
+        image = np.asarray(Image.fromarray(photo).resize((size, size), Image.Resampling.LANCZOS))
+        return Portrait(image, _to_ndc(landmarks, photo.shape[0]), len(faces))
+    side = float(np.hypot(*(quad[3] - quad[0])))
+    if side < _SMALLEST_CROP * size:
+        least = int(np.ceil(_SMALLEST_CROP * size))
+        raise PhotoRejected(f"the face is too small: its crop is {side:.0f} px wide, {least} are needed")
+    crop = align(photo, landmarks, size)
+    moved = landmarks @ crop.to_portrait[:, :2].T + crop.to_portrait[:, 2]
+    return Portrait(crop.image, _to_ndc(moved, size), len(faces))
+
+
+def _check_aligned(photo: NDArray[np.uint8], quad: NDArray[np.float64]) -> None:
+    height, width = photo.shape[:2]
+    if height != width:
+        raise PhotoRejected(f"an aligned photo is square, this one is {width} x {height}")
+    ffhq = np.array([[-1, -1], [-1, 1], [1, 1], [1, -1]])
+    if np.abs(_to_ndc(quad, height) - ffhq).max() > _ALIGNED_TOLERANCE:
+        raise PhotoRejected("not an FFHQ crop, though it was said to be aligned: let it be aligned")
+
+
+def _to_ndc(points: NDArray[np.float64], size: int) -> NDArray[np.float32]:
+    return ((2 * points + 1) / size - 1).astype(np.float32)

@@ -1,0 +1,72 @@
+"""Photo to portrait: landmarks that fit the crop, ready-made crops, and reasons for rejection."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from skimage.data import data_dir
+
+from drig.errors import PhotoRejected
+from drig.faces.ibug import ffhq_centre
+from drig.faces.landmarks import LandmarkDetector
+from drig.faces.portraits import Portrait, find_portrait
+
+Photo = NDArray[np.uint8]
+
+
+def _bundled(name: str) -> Photo:
+    """A picture that comes inside scikit-image: the astronaut (NASA, public domain) or the cat."""
+    return np.asarray(Image.open(Path(data_dir) / f"{name}.png").convert("RGB"))
+
+
+@pytest.fixture(scope="module")
+def detector() -> LandmarkDetector:
+    return LandmarkDetector()
+
+
+@pytest.fixture(scope="module")
+def astronaut() -> Photo:
+    return _bundled("astronaut")
+
+
+@pytest.fixture(scope="module")
+def portrait(detector: LandmarkDetector, astronaut: Photo) -> Portrait:
+    return find_portrait(astronaut, detector, 256)
+
+
+def test_landmarks_move_with_the_crop(detector: LandmarkDetector, portrait: Portrait) -> None:
+    assert portrait.image.shape == (256, 256, 3)
+    assert portrait.faces_found == 1
+    assert portrait.landmarks.dtype == np.float32
+    np.testing.assert_allclose(ffhq_centre(portrait.landmarks), 0, atol=1e-5)
+    found = (2 * detector.detect(portrait.image)[0].landmarks + 1) / 256 - 1
+    assert np.abs(found - portrait.landmarks).mean() < 0.02
+
+
+def test_an_aligned_photo_is_only_resized(detector: LandmarkDetector, portrait: Portrait) -> None:
+    again = find_portrait(portrait.image, detector, 128, aligned=True)
+    smaller = Image.fromarray(portrait.image).resize((128, 128), Image.Resampling.LANCZOS)
+    assert np.array_equal(again.image, np.asarray(smaller))
+    assert np.abs(again.landmarks - portrait.landmarks).mean() < 0.02
+
+
+def test_two_faces_give_the_largest_and_the_count(detector: LandmarkDetector, portrait: Portrait) -> None:
+    small = np.asarray(Image.fromarray(portrait.image).resize((160, 160)))
+    both = np.hstack([np.pad(small, ((48, 48), (0, 0), (0, 0))), portrait.image])
+    largest = find_portrait(both, detector, 256)
+    assert largest.faces_found == 2
+    assert np.abs(largest.landmarks - portrait.landmarks).mean() < 0.03
+
+
+def test_rejections_say_why(detector: LandmarkDetector, astronaut: Photo) -> None:
+    with pytest.raises(PhotoRejected, match="no face"):
+        find_portrait(_bundled("chelsea"), detector, 256)
+    tiny = np.asarray(Image.fromarray(astronaut).resize((160, 160)))
+    with pytest.raises(PhotoRejected, match=r"too small: .* 128 are needed"):
+        find_portrait(tiny, detector, 512)
+    with pytest.raises(PhotoRejected, match="not an FFHQ crop"):
+        find_portrait(astronaut, detector, 256, aligned=True)
+    with pytest.raises(PhotoRejected, match="square"):
+        find_portrait(astronaut[:400], detector, 256, aligned=True)
