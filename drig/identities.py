@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 
 from drig.errors import DrigError
-from drig.tracking import connect, experiment_id
+from drig.tracking import connect, experiment_id, store_errors
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -69,6 +69,12 @@ class Identities:
     def __init__(self, tracking_uri: str, *, cache: Path | None = None) -> None:
         self.tracking_uri = tracking_uri
         self.cache = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "drig" / "weights"
+
+    def check(self) -> None:
+        """Ask the store something small. Raises DrigError if it cannot be used; the first call takes seconds."""
+        client = connect(self.tracking_uri)
+        with store_errors(self.tracking_uri):
+            client.search_registered_models(max_results=1)
 
     def register(
         self,

@@ -11,7 +11,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -64,23 +65,30 @@ def connect(uri: str) -> "MlflowClient":
 def experiment_id(uri: str, name: str) -> str:
     """The id of an experiment, made where it does not exist. Raises DrigError if the store cannot be used."""
     client = connect(uri)
-    from mlflow.exceptions import MlflowException
-
     folder = _sqlite_folder(uri)
     # MLflow's own default is relative to the current folder, which Ray changes; a server knows its own place.
     artifacts = None if folder is None else (folder / "artifacts").as_uri()
-    try:
+    with store_errors(uri):
         found = client.get_experiment_by_name(name)
         if found is None:
             return str(client.create_experiment(name, artifact_location=artifacts))
+    if found.lifecycle_stage != "active":
+        raise DrigError(f"the MLflow experiment {name!r} was deleted from {uri}; restore it there or give another name")
+    return str(found.experiment_id)
+
+
+@contextmanager
+def store_errors(uri: str) -> Iterator[None]:
+    """MLflow's errors inside the block become a DrigError that names the store."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
     except MlflowException as error:
         raise DrigError(
             f"the MLflow store {uri} cannot be used: {error}. Start that server, or unset {URI_VARIABLE} to record in "
             f"a local database."
         ) from error
-    if found.lifecycle_stage != "active":
-        raise DrigError(f"the MLflow experiment {name!r} was deleted from {uri}; restore it there or give another name")
-    return str(found.experiment_id)
 
 
 def _sqlite_folder(uri: str) -> Path | None:

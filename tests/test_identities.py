@@ -175,3 +175,10 @@ def test_a_remote_store_is_downloaded_once_and_checked(
         assert list((tmp_path / "cache").iterdir()) == []
         identities.delete("ada")
         assert "Contents" not in s3.list_objects_v2(Bucket="rigs")
+
+
+def test_a_store_that_is_not_there(monkeypatch: pytest.MonkeyPatch, identities: Identities) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    identities.check()
+    with pytest.raises(DrigError, match="Start that server"):
+        Identities("http://127.0.0.1:9").check()

@@ -1,0 +1,145 @@
+"""What goes over the wire: the fields of an edit, the answers, the errors, and the settings of the deployment.
+
+Nothing here imports PyTorch: the ingress validates with it and stays small.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import UploadFile
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, Json
+
+from drig.identities import BASE
+
+Mode = Literal["light", "exp", "pose", "latent"]
+
+
+def _split(values: Any) -> Any:
+    """Repeated fields and comma-separated values are the same: -F modes=light -F modes=exp, or -F modes=light,exp."""
+    if isinstance(values, str):
+        values = [values]
+    if isinstance(values, Sequence) and all(isinstance(value, str) for value in values):
+        return [part.strip() for value in values for part in value.split(",") if part.strip()]
+    return values
+
+
+Triple = Annotated[tuple[FiniteFloat, FiniteFloat, FiniteFloat], BeforeValidator(_split)]
+
+
+class ServeConfig(BaseModel):
+    """Settings of the application: `args` in serve.yaml, or key=value after `serve run deployments.app:build`.
+
+    How many replicas run, on what, and how long a queue they have is set under `deployments` in serve.yaml.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    tracking_uri: str
+    """The MLflow store with the identities: http(s)://<server>, or sqlite:///<absolute path> on one machine."""
+    gpus_per_replica: float = Field(default=0, ge=0)
+    """GPUs of an edit replica, or a share of one. 0 = edit on the CPU."""
+    editors_per_replica: int = Field(default=4, ge=1)
+    """Identities that a replica keeps loaded; the least recently used one makes room for the next."""
+    max_upload_mib: float = Field(default=24, gt=0)
+    """Largest request in MiB, both photos together."""
+
+
+class ControlFields(BaseModel):
+    """Explicit numbers, as `drig.faces.controls.Controls` documents and checks them; left out = as in the source."""
+
+    light_direction: Triple | None = None
+    light_intensity: FiniteFloat | None = None
+    light_colour: Triple | None = None
+    light_turn: FiniteFloat | None = None
+    yaw: FiniteFloat | None = None
+    pitch: FiniteFloat | None = None
+    roll: FiniteFloat | None = None
+    expression: Json[dict[str, FiniteFloat]] | None = None
+
+
+class EditForm(ControlFields):
+    """The multipart form of POST /v1/edits."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    source: UploadFile
+    target: UploadFile | None = None
+    identity: str = BASE
+    modes: Annotated[list[Mode], BeforeValidator(_split)] = []
+    steps: int = Field(default=20, ge=1, le=1000)
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    aligned: bool = False
+
+    def controls(self) -> dict[str, Any]:
+        """The arguments of `Controls` that were given."""
+        return self.model_dump(include=set(ControlFields.model_fields), exclude_none=True)
+
+
+@dataclass(frozen=True)
+class EditJob:
+    """An edit on its way from the ingress to a replica: photos still as files, numbers checked for form only."""
+
+    source: bytes
+    target: bytes | None
+    modes: tuple[str, ...]
+    controls: dict[str, Any]
+    steps: int
+    seed: int
+    aligned: bool
+
+
+@dataclass(frozen=True)
+class Edited:
+    """A replica's answer."""
+
+    png: bytes
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A replica's answer where the request cannot be met; an error that is expected travels as a value."""
+
+    status: int
+    message: str
+
+
+class IdentityEntry(BaseModel):
+    """One line of GET /v1/identities; only what those who may edit need to know."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    name: str
+    version: int
+    created: datetime
+    photos: int | None
+    size: int
+
+
+class IdentityList(BaseModel):
+    """The answer of GET /v1/identities."""
+
+    identities: list[IdentityEntry]
+
+
+class Health(BaseModel):
+    """The answer of GET /healthz."""
+
+    status: Literal["ok"] = "ok"
+    version: str
+
+
+class Problem(BaseModel):
+    """What is wrong with a request, what would be allowed, and what to do."""
+
+    what: str
+    allowed: str | None = None
+    do: str | None = None
+
+
+class Problems(BaseModel):
+    """The body of every error of this API."""
+
+    problems: list[Problem]
