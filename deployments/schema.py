@@ -3,6 +3,7 @@
 Nothing here imports PyTorch: the ingress validates with it and stays small.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +12,9 @@ from typing import Annotated, Any, Literal
 from fastapi import UploadFile
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, Json
 
+from drig.errors import DrigError
 from drig.identities import BASE
+from drig.tracking import URI_VARIABLE
 
 Mode = Literal["light", "exp", "pose", "latent"]
 
@@ -28,6 +31,15 @@ def _split(values: Any) -> Any:
 Triple = Annotated[tuple[FiniteFloat, FiniteFloat, FiniteFloat], BeforeValidator(_split)]
 
 
+def _store_of_this_node() -> str:
+    uri = os.environ.get(URI_VARIABLE)
+    if not uri:
+        raise DrigError(
+            f"no MLflow store: give tracking_uri=http(s)://<server> to the application, or set {URI_VARIABLE}"
+        )
+    return uri
+
+
 class ServeConfig(BaseModel):
     """Settings of the application: `args` in serve.yaml, or key=value after `serve run deployments.app:build`.
 
@@ -36,8 +48,9 @@ class ServeConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    tracking_uri: str
-    """The MLflow store with the identities: http(s)://<server>, or sqlite:///<absolute path> on one machine."""
+    tracking_uri: str = Field(default_factory=_store_of_this_node)
+    """The MLflow store with the identities: http(s)://<server>, or sqlite:///<absolute path> on one machine. Left out =
+    MLFLOW_TRACKING_URI, as the nodes of cluster.yaml have it."""
     gpus_per_replica: float = Field(default=0, ge=0)
     """GPUs of an edit replica, or a share of one. 0 = edit on the CPU."""
     editors_per_replica: int = Field(default=4, ge=1)
