@@ -122,7 +122,7 @@ def download_folder(place: str | Path, folder: Path) -> None:
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
     try:
         for file in files:
-            target = temporary / file[len(str(place).rstrip("/")) + 1 :]
+            target = temporary / (file[len(join(place)) + 1 :] if is_s3(place) else Path(file).relative_to(place))
             if is_s3(file):
                 bucket, key = _split(file)
                 with _s3_errors(file), _os_errors(target, "write"):

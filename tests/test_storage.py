@@ -73,6 +73,13 @@ def test_a_folder_survives_upload_and_download(root: str, tmp_path: Path) -> Non
         storage.download_folder(storage.join(root, "store"), tmp_path / "copy")
 
 
+def test_a_folder_is_copied_however_its_path_is_spelt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage.write_bytes(tmp_path / "store" / "shards" / "0.lmdb", b"x")
+    monkeypatch.chdir(tmp_path)
+    storage.download_folder("./store/", tmp_path / "copy")
+    assert (tmp_path / "copy" / "shards" / "0.lmdb").read_bytes() == b"x"
+
+
 def test_manifests_are_uploaded_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a_manifest.json", "shards/0.lmdb"):
         storage.write_bytes(tmp_path / "source" / name, b"x")

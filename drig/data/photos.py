@@ -5,6 +5,7 @@ A photo is (H, W, 3) uint8 sRGB; the network's form of it is (3, H, W) float32 i
 
 import io
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import av
@@ -83,28 +84,40 @@ def is_video(path: str | Path) -> bool:
     return Path(path).suffix.lower() in VIDEO_SUFFIXES
 
 
+def video_seconds(path: str | Path) -> float:
+    """Length of a video; 0 where the file does not say. Raises DrigError as `video_frames` does."""
+    with _video(path) as video:
+        return float((video.duration or 0) / av.time_base)
+
+
 def video_frames(path: str | Path, *, every_s: float = 0.5, limit: int | None = None) -> Iterator[tuple[float, Photo]]:
     """Upright frames of a video, at least `every_s` seconds apart: (time in seconds, (H, W, 3) uint8 RGB).
 
     Stops after `limit` frames; None = the whole video. Raises DrigError if the file is missing or no video.
     """
+    with _video(path) as video:
+        stream = video.streams.video[0]
+        stream.thread_type = "AUTO"
+        found, next_time = 0, 0.0
+        for frame in video.decode(stream):
+            time = float(frame.time or 0.0)
+            if time + 1e-6 < next_time:
+                continue
+            if limit is not None and found >= limit:
+                return
+            # Phones store frames as the sensor lies and the angle (counter-clockwise) beside them.
+            yield time, np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90))
+            found, next_time = found + 1, time + every_s
+
+
+@contextmanager
+def _video(path: str | Path) -> Iterator[av.container.InputContainer]:
     opened = io.BytesIO(storage.read_bytes(path)) if storage.is_s3(path) else str(path)
     try:
         with av.open(opened, "r") as video:
             if not video.streams.video:
                 raise DrigError(f"{path} holds no pictures; give a video file.")
-            stream = video.streams.video[0]
-            stream.thread_type = "AUTO"
-            found, next_time = 0, 0.0
-            for frame in video.decode(stream):
-                time = float(frame.time or 0.0)
-                if time + 1e-6 < next_time:
-                    continue
-                if limit is not None and found >= limit:
-                    return
-                # Phones store frames as the sensor lies and the angle (counter-clockwise) beside them.
-                yield time, np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90))
-                found, next_time = found + 1, time + every_s
+            yield video
     except FileNotFoundError as error:
         raise DrigError(f"{path} does not exist; check the path.") from error
     except (av.FFmpegError, OSError) as error:

@@ -177,6 +177,13 @@ def decode(content: bytes | memoryview) -> Record:
         )
 
 
+def describe(content: bytes | memoryview) -> tuple[str, int]:
+    """Key and size in pixels of an encoded record, whose checksum is verified. Errors as for `decode`."""
+    with _intact():
+        about, _ = _parse(content)
+        return about["key"], about["size"]
+
+
 def decode_for_network(content: bytes | memoryview) -> tuple[Tensor, Tensor]:
     """Bytes -> image (3, S, S) float32 in [-1, 1] and buffers (9, S, S) float32: rendered, normal, albedo (SPEC 5).
 

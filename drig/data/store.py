@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from drig import storage
-from drig.data.records import FORMAT, VERSION, Record, decode, decode_for_network, encode
+from drig.data.records import FORMAT, VERSION, Record, decode, decode_for_network, describe, encode
 from drig.errors import DrigError
 
 MANIFEST = "manifest.json"
@@ -114,9 +114,16 @@ class ShardWriter:
 
     def put(self, record: Record) -> None:
         """Add a record; one that is there under the same key is replaced."""
-        if record.size != self.kind.size:
-            raise DrigError(f"record {record.key!r} has {record.size} px, this store {self.kind.size} px.")
-        self._pending[_key_bytes(record.key)] = encode(record)
+        self.put_encoded(record.key, encode(record))
+
+    def put_encoded(self, key: str, content: bytes) -> None:
+        """`put` for a record that `records.encode` has turned into bytes elsewhere."""
+        named, size = describe(content)
+        if named != key:
+            raise DrigError(f"the record of {named!r} cannot be put under {key!r}.")
+        if size != self.kind.size:
+            raise DrigError(f"record {key!r} has {size} px, this store {self.kind.size} px.")
+        self._pending[_key_bytes(key)] = content
         if len(self._pending) >= _BATCH:
             self._flush()
 

@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from drig.data import store as store_module
+from drig.data.records import encode
 from drig.data.store import (
     BufferStore,
     BufferStoreWriter,
@@ -283,6 +284,18 @@ def test_forked_workers_read_what_the_parent_has_open(tmp_path: Path) -> None:
     for _ in range(2):
         assert torch.equal(torch.cat([batch["image"] for batch in loader]), expected)
     assert torch.equal(dataset[3]["image"], expected[3])
+
+
+def test_records_encoded_elsewhere_are_checked_on_the_way_in(tmp_path: Path) -> None:
+    content = encode(ball(16, key="a"))
+    with ShardWriter(tmp_path, **KIND) as writer:
+        writer.put_encoded("a", content)
+        with pytest.raises(DrigError, match="under 'b'"):
+            writer.put_encoded("b", content)
+        with pytest.raises(DrigError, match="no intact record"):
+            writer.put_encoded("a", content[:-1])
+    commit_shards(tmp_path, [writer.shard])
+    assert BufferStore(tmp_path).read("a").key == "a"
 
 
 def test_face_codes_come_back_as_a_batch_of_one(tmp_path: Path) -> None:
