@@ -4,7 +4,6 @@ Legend: N batch, V vertices, F faces, U texture coordinates, T texture size, H =
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,12 +11,10 @@ from torch.nn import functional
 
 from drig.faces.camera import project
 from drig.faces.codes import FaceCodes
+from drig.faces.head import HeadModel
 from drig.faces.ibug import ffhq_centre
 from drig.faces.lighting import shade_image
 from drig.faces.rasterizer import Fragments, rasterize
-
-if TYPE_CHECKING:
-    from drig.faces.head import HeadModel
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +35,7 @@ class Buffers:
         return torch.cat([self.rendered, self.normal, self.albedo], 1)
 
 
-def render_buffers(head: "HeadModel", codes: FaceCodes, size: int, *, shift: Tensor | None = None) -> Buffers:
+def render_buffers(head: HeadModel, codes: FaceCodes, size: int, *, shift: Tensor | None = None) -> Buffers:
     """The head that `codes` describe as size x size buffers; `shift` (N, 3) moves it in the world before projection."""
     vertices = head.vertices(codes)
     if shift is not None:
@@ -55,7 +52,7 @@ def compose(normal: Tensor, albedo: Tensor, alpha: Tensor, light: Tensor) -> Buf
     return Buffers(rendered=albedo * shade_image(normal, light), normal=normal, albedo=albedo, alpha=alpha)
 
 
-def centre_shift(head: "HeadModel", source: FaceCodes, edited: FaceCodes) -> Tensor:
+def centre_shift(head: HeadModel, source: FaceCodes, edited: FaceCodes) -> Tensor:
     """(N, 3) world-space shift that puts the edited head's FFHQ centre where the source's was (SPEC 6)."""
     before = ffhq_centre(head.landmarks(source, head.vertices(source)))
     after = ffhq_centre(head.landmarks(edited, head.vertices(edited)))

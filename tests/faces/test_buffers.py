@@ -3,6 +3,7 @@
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from drig.faces.ibug import ffhq_centre
 from drig.faces.rasterizer import rasterize
 
 
-@dataclass(frozen=True)
+@dataclass
 class RigidHead:
     """A head model that only turns: given points at a pose, and what they become at another."""
 
@@ -32,6 +33,9 @@ class RigidHead:
     shape_size: int = 100
     tex_size: int = 50
     exp_size: int = 50
+
+    def to(self, device: torch.device | str) -> Self:
+        return self
 
     def _turned(self, points: Tensor, codes: FaceCodes) -> Tensor:
         turn = axis_angle_to_matrix(codes.pose[:, :3]) @ axis_angle_to_matrix(self.at).mT
