@@ -24,7 +24,7 @@ from drig.faces.estimators import Estimator, load_estimator
 from drig.faces.head import HeadModel, load_head
 from drig.faces.landmarks import LandmarkDetector
 from drig.faces.portraits import Portrait, find_portrait
-from drig.randomness import generator
+from drig.randomness import torch_generator
 
 MODES = ("light", "exp", "pose", "latent")
 """What an edit can take from a target photo: the first three change the buffers, `latent` the global code."""
@@ -176,7 +176,7 @@ class Editor:
         """Buffers (1, 9, S, S) and the portrait (S, S, 3) uint8 that gives the global code -> (S, S, 3) uint8."""
         device = next(self.rig.parameters()).device
         photo = torch.from_numpy(portrait).permute(2, 0, 1)[None].to(device) / 127.5 - 1
-        noise = torch.randn(photo.shape, generator=generator(seed, "edit")).to(device)
+        noise = torch.randn(photo.shape, generator=torch_generator(seed, "edit")).to(device)
         code = self.rig.encode(photo)
         image = ddim(self.rig, noise, buffers.to(device), code, steps=steps, callback=on_step)
         return ((image[0].permute(1, 2, 0).cpu() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
