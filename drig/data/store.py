@@ -232,8 +232,12 @@ class BufferStoreWriter:
     What was put before an error is kept. `done` holds the keys that earlier runs stored or rejected.
     """
 
-    def __init__(self, folder: str | Path, *, size: int, head: str, estimator: str) -> None:
+    def __init__(
+        self, folder: str | Path, *, size: int, head: str, estimator: str, shard: int = RECORDS_A_SHARD
+    ) -> None:
+        """`shard`: records after which a shard is committed."""
         self._folder = Path(folder)
+        self._most = shard
         self._kind = StoreKind(size=size, head=head, estimator=estimator)
         self.done = resume(folder, size=size, head=head, estimator=estimator)
         self._shard: ShardWriter | None = None
@@ -243,12 +247,16 @@ class BufferStoreWriter:
         """Add a record; one that is there under the same key is replaced."""
         self._writer().put(record)
 
+    def put_encoded(self, key: str, content: bytes) -> None:
+        """As `put`, for a record of this store's size that another process has encoded."""
+        self._writer().put_encoded(key, content)
+
     def reject(self, key: str, reason: str) -> None:
         """Note a photo that cannot be used, so that it is counted and not tried again."""
         self._writer().reject(key, reason)
 
     def _writer(self) -> ShardWriter:
-        if self._entries == RECORDS_A_SHARD:
+        if self._entries == self._most:
             self._commit()
         if self._shard is None:
             self._shard = ShardWriter(self._folder, **asdict(self._kind))
