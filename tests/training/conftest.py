@@ -14,7 +14,7 @@ from drig.training.config import TrainingConfig
 SMALL = RigConfig(size=8, base_channels=32, channel_mult=(1,), blocks_per_level=1, attention_size=0, code_size=4)
 
 
-def small_encoder(code_size: int) -> nn.Module:
+def small_encoder(blocks: object, code_size: int) -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, code_size)
     )
