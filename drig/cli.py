@@ -118,6 +118,10 @@ def edit(config: EditConfig) -> None:
     target = None if like is None else editor.read(like, aligned=config.aligned)
     modes = config.modes or (("light", "exp", "pose") if target else ())
     with tqdm(total=config.steps, unit="step", desc="edit", leave=False) as bar:
+
+        def advance(done: int, *_: object) -> None:
+            bar.update(done - bar.n)
+
         edited = editor.edit(
             source,
             target,
@@ -125,14 +129,15 @@ def edit(config: EditConfig) -> None:
             controls=config.controls,
             steps=config.steps,
             seed=config.seed,
-            on_step=lambda *_: bar.update(),
+            on_step=advance,
         )
     save_png(config.out, edited.image)
     for warning in edited.warnings:
         print(f"note: {warning}")
     print(f"edited portrait: {config.out}")
     if config.sheet is not None:
-        pictures = [source.portrait.image, target and target.portrait.image, *buffer_pictures(edited.buffers)]
+        shown = None if target is None else target.portrait.image
+        pictures = [source.portrait.image, shown, *buffer_pictures(edited.buffers)]
         columns = ["source", "target", "rendered", "normal", "albedo", "edit"]
         save_png(config.sheet, contact_sheet([[*pictures, edited.image]], columns=columns))
         print(f"sheet: {config.sheet}")
@@ -165,10 +170,14 @@ def identities(config: IdentitiesConfig) -> None:
         print(row.format(info.name, info.version, photos, info.size, f"{info.created:%Y-%m-%d %H:%M}"))
 
 
-def _here(config_class: type, program: Callable[..., None], **options: Sequence[str]) -> Callable[..., int]:
+def _here(
+    config_class: type, program: Callable[..., None], *, positional: Sequence[str] = ()
+) -> Callable[[str, Sequence[str]], int]:
     """A verb of this module."""
     description = config_class.__doc__ or ""
-    return lambda prog, argv: configs.run(config_class, program, argv, prog=prog, description=description, **options)
+    return lambda prog, argv: configs.run(
+        config_class, program, argv, prog=prog, description=description, positional=positional
+    )
 
 
 def _pipeline(module: str) -> Callable[[str, Sequence[str]], int]:

@@ -50,7 +50,7 @@ def contact_sheet(
 
 def buffer_pictures(buffers: Tensor) -> list[Picture]:
     """Buffers (9, S, S) -> the rendered, normal and albedo pictures: normals from [-1, 1], the others from [0, 1]."""
-    rendered, normal, albedo = buffers.cpu().split(3)
+    rendered, normal, albedo = buffers.cpu().unflatten(0, (3, 3))
     return [to_picture(rendered), to_picture(normal / 2 + 0.5), to_picture(albedo)]
 
 

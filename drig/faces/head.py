@@ -55,6 +55,11 @@ class HeadModel(Protocol):
         """E"""
         ...
 
+    @property
+    def expression_names(self) -> tuple[str, ...]:
+        """(E) names where each expression code means one facial action, otherwise empty."""
+        ...
+
     def to(self, device: torch.device | str) -> Self:
         """The same head on another device."""
         ...
