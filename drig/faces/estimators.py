@@ -1,0 +1,34 @@
+"""Estimators: portraits and landmarks -> face codes. Any of them serves wherever codes are needed."""
+
+from typing import Protocol
+
+from torch import Tensor
+
+from drig.errors import DrigError
+from drig.faces.codes import FaceCodes
+from drig.faces.head import HeadModel
+from drig.faces.open_head import OpenHead
+
+ESTIMATORS = ("fit",)
+"""The estimators that `load_estimator` knows."""
+
+
+class Estimator(Protocol):
+    """Portraits -> the codes of one head model."""
+
+    name: str
+
+    def fit(self, portraits: Tensor, landmarks: Tensor) -> FaceCodes:
+        """Portraits (N, 3, H, W) in [0, 1], landmarks (N, 68, 2) in image NDC -> N faces. Deterministic, batched."""
+        ...
+
+
+def load_estimator(name: str, head: HeadModel) -> Estimator:
+    """The estimator of that name for a head model. Raises DrigError for an unknown one, or one for another head."""
+    if name not in ESTIMATORS:
+        raise DrigError(f"estimator {name!r} is unknown; choose one of: {', '.join(ESTIMATORS)}")
+    if not isinstance(head, OpenHead):
+        raise DrigError(f"estimator fit works with the open head, not with {head.name!r}: use --head open")
+    from drig.faces.fit import LandmarkFit
+
+    return LandmarkFit(head)
