@@ -60,30 +60,47 @@ class ServeConfig(BaseModel):
 
 
 class ControlFields(BaseModel):
-    """Explicit numbers, as `drig.faces.controls.Controls` documents and checks them; left out = as in the source."""
+    """Explicit numbers, checked by `drig.faces.controls.Controls`; what is left out stays as in the source."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)  # /docs shows the texts below
 
     light_direction: Triple | None = None
+    """New light from this direction: x right, y up, z towards the camera, as `1,0.5,1`."""
     light_intensity: FiniteFloat | None = None
+    """Brightness of the new light; 1 shows a white surface that faces it as white."""
     light_colour: Triple | None = None
+    """RGB of the new light, each 0 to 1, as `1,0.9,0.8`."""
+    light_ambient: FiniteFloat | None = None
+    """Grey light from everywhere beside the new light."""
     light_turn: FiniteFloat | None = None
+    """Or: degrees to turn the photo's own light to the right."""
     yaw: FiniteFloat | None = None
+    """Head pose in degrees, positive to the image's right."""
     pitch: FiniteFloat | None = None
+    """Head pose in degrees, positive up."""
     roll: FiniteFloat | None = None
+    """Head pose in degrees, positive counter-clockwise."""
     expression: Json[dict[str, FiniteFloat]] | None = None
+    """Facial actions from 0 to 1, as `{"jawOpen": 0.5}`; a wrong name is answered with all there are."""
 
 
 class EditForm(ControlFields):
     """The multipart form of POST /v1/edits."""
 
-    model_config = ConfigDict(extra="forbid")
-
     source: UploadFile
+    """The photo to edit; the largest face in it is found and cropped."""
     target: UploadFile | None = None
+    """A photo to take `modes` from."""
     identity: str = BASE
+    """Whose model edits, from /v1/identities; `base` knows nobody."""
     modes: Annotated[list[Mode], BeforeValidator(_split)] = []
+    """What to take from the target, repeated or as `light,exp`."""
     steps: int = Field(default=20, ge=1, le=1000)
+    """DDIM steps; more take longer."""
     seed: int = Field(default=0, ge=0, lt=2**63)
+    """Seed of the start noise: the same request gives the same picture."""
     aligned: bool = False
+    """The photos are FFHQ crops already."""
 
     def controls(self) -> dict[str, Any]:
         """The arguments of `Controls` that were given."""

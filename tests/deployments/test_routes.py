@@ -16,7 +16,7 @@ from fastapi.testclient import TestClient
 from safetensors.numpy import save_file
 
 from deployments.routes import Overloaded, create_app
-from deployments.schema import ControlFields, Edited, EditJob, Mode, Refused
+from deployments.schema import ControlFields, Edited, EditForm, EditJob, Mode, Refused
 from drig.errors import DrigError
 from drig.identities import Identities, IdentityInfo
 
@@ -280,6 +280,13 @@ def test_identities_are_listed(client: TestClient) -> None:
         ("ada", 1, 12, 64),
     ]
     assert set(listed[0]) == {"name", "version", "created", "photos", "size"}
+
+
+def test_the_documentation_describes_every_field(client: TestClient) -> None:
+    schemas = client.get("/openapi.json").json()["components"]["schemas"]
+    fields = schemas["EditForm"]["properties"]
+    assert set(fields) == set(EditForm.model_fields)
+    assert all(field.get("description") for field in fields.values())
 
 
 def test_health_and_unknown_paths(client: TestClient) -> None:

@@ -1,0 +1,211 @@
+"""The Serve application: its settings, and edits through real HTTP, proxy, ingress and replica."""
+
+import inspect
+import json
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import torch
+import yaml
+from pydantic import ValidationError
+from ray import serve
+from ray.serve.schema import ServeDeploySchema
+
+from deployments.app import build
+from deployments.replica import encode_png
+from deployments.schema import ServeConfig
+from deployments.serve import main, serving
+from drig.data.photos import read_photo
+from drig.diffusion.network import Rig, RigConfig
+from drig.editing import Editor
+from drig.errors import DrigError
+from drig.faces.buffers import render_buffers
+from drig.faces.controls import Controls
+from drig.faces.estimators import load_estimator
+from drig.faces.head import neutral_codes
+from drig.faces.open_head import OpenHead
+from drig.identities import Identities
+from drig.pictures import to_picture
+
+SMALL = RigConfig(
+    size=64,
+    base_channels=32,
+    channel_mult=(1, 1),
+    blocks_per_level=1,
+    attention_size=0,
+    patch=4,
+    encoder_blocks=(1, 1, 1, 1),
+)
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running application, and what it edits with."""
+
+    url: str
+    identities: Identities
+    photos: tuple[bytes, bytes]
+    """PNG files of two people."""
+
+    def edit(self, source: bytes, target: bytes | None = None, **form: Any) -> httpx.Response:
+        files = {"source": ("source.png", source)} | ({"target": ("target.png", target)} if target else {})
+        return httpx.post(f"{self.url}/v1/edits", files=files, data=form, timeout=60)
+
+
+def random_editor(seed: int) -> Editor:
+    """An editor whose rig is untrained, but not at its initial values: those would ignore the buffers."""
+    head = OpenHead.load()
+    rig, generator = Rig(SMALL), torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in rig.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+    return Editor(rig, head, load_estimator("fit", head))
+
+
+def photo_of_a_head(seed: int) -> bytes:
+    """A PNG file: some bald person in front of a grey wall."""
+    head, generator = OpenHead.load(), torch.Generator().manual_seed(seed)
+    codes = neutral_codes(head)
+    codes = codes.replace(shape=torch.randn(codes.shape.shape, generator=generator))
+    buffers = render_buffers(head, codes, 256)
+    return encode_png(to_picture(buffers.rendered[0] + 0.5 * (1 - buffers.alpha[0])))
+
+
+@pytest.fixture(scope="module")
+def served(ray_local: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("served")
+    identities = Identities(f"sqlite:///{folder}/mlflow.db")
+    weights = folder / "weights.safetensors"
+    random_editor(0).save(weights)
+    identities.register_base(weights)
+    random_editor(1).save(weights)
+    identities.register("ada", weights, album_report={"photos": 10})
+    with serving(ServeConfig(tracking_uri=identities.tracking_uri), port=0) as url:
+        yield Served(url, identities, (photo_of_a_head(0), photo_of_a_head(1)))
+
+
+@pytest.mark.parametrize("name", ["base", "ada"])
+def test_an_edit_over_http_is_the_edit_in_this_process(served: Served, name: str) -> None:
+    source, target = served.photos
+    response = served.edit(source, target, identity=name, modes="light,exp", yaw="10", steps="4", seed="3")
+    assert response.status_code == 200, response.text
+    editor = Editor.load(served.identities.fetch(name))
+    edit = editor.edit(
+        read_photo(source),
+        read_photo(target),
+        modes=("light", "exp"),
+        controls=Controls(yaw=10),
+        steps=4,
+        seed=3,
+    )
+    assert response.content == encode_png(edit.image)
+    assert response.headers["x-drig-identity"] == name
+    assert json.loads(response.headers["x-drig-warnings"]) == list(edit.warnings)
+
+
+def test_identity_seed_and_light_all_matter(served: Served) -> None:
+    forms: list[dict[str, Any]] = [{}, {"identity": "ada"}, {"seed": "1"}, {"light_direction": "1,0,0"}]
+    pictures = {served.edit(served.photos[0], steps="2", **form).content for form in forms}
+    assert len(pictures) == len(forms)
+
+
+@pytest.mark.parametrize(
+    ("form", "what"),
+    [
+        ({"expression": '{"smile": 1}'}, "facial action 'smile' is unknown"),
+        ({"modes": "light"}, "take from a target photo"),
+        ({"steps": "37"}, "37"),
+        ({"yaw": "120"}, "from -90 to 90"),
+        ({"aligned": "true"}, "source: not an FFHQ crop"),
+    ],
+)
+def test_what_only_the_editor_can_refuse(served: Served, form: dict[str, Any], what: str) -> None:
+    response = served.edit(served.photos[0], **form)
+    assert response.status_code == 422
+    assert what in response.json()["problems"][0]["what"]
+
+
+def test_a_photo_that_cannot_be_used_is_named(served: Served) -> None:
+    response = served.edit(served.photos[0], b"no picture", modes="light")
+    assert response.status_code == 422
+    assert response.json()["problems"][0]["what"].startswith("target: not a photo")
+
+
+def test_a_new_version_is_served_from_the_next_request_on(served: Served, tmp_path: Path) -> None:
+    served.identities.register("grace", _saved(random_editor(2), tmp_path), album_report={"photos": 10})
+    first = served.edit(served.photos[0], identity="grace", steps="2")
+    served.identities.register("grace", _saved(random_editor(3), tmp_path), album_report={"photos": 10})
+    second = served.edit(served.photos[0], identity="grace", steps="2")
+    assert [r.headers["x-drig-identity-version"] for r in (first, second)] == ["1", "2"]
+    assert first.content != second.content
+    served.identities.delete("grace")
+    assert served.edit(served.photos[0], identity="grace").status_code == 404
+
+
+def test_health_is_answered_during_edits_and_too_many_are_turned_away(served: Served) -> None:
+    with ThreadPoolExecutor(32) as pool:
+        edits = [pool.submit(served.edit, served.photos[0], steps="100") for _ in range(32)]
+        time.sleep(1)
+        began = time.monotonic()
+        assert httpx.get(f"{served.url}/healthz").status_code == 200
+        assert time.monotonic() - began < 2
+        statuses = [edit.result().status_code for edit in edits]
+        turned_away = [edit.result() for edit in edits if edit.result().status_code == 503]
+    assert set(statuses) == {200, 503}
+    assert all(int(response.headers["retry-after"]) > 0 for response in turned_away)
+
+
+def test_one_serve_on_one_ray(served: Served) -> None:
+    with pytest.raises(DrigError, match="already runs"), serving(ServeConfig(tracking_uri="sqlite:////x.db"), port=0):
+        pass
+    assert httpx.get(f"{served.url}/healthz").status_code == 200
+
+
+def _saved(editor: Editor, folder: Path) -> Path:
+    editor.save(folder / "weights.safetensors")
+    return folder / "weights.safetensors"
+
+
+def test_serve_yaml_is_what_serve_and_the_builder_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
+    document = yaml.safe_load((Path(inspect.getfile(build)).parent / "serve.yaml").read_text())
+    (application,) = ServeDeploySchema.model_validate(document).applications
+    assert application.import_path == "deployments.app:build"
+    config = ServeConfig.model_validate(application.args)
+    assert config.tracking_uri == "http://mlflow:5000"
+    # Serve refuses a configuration for a deployment that the application does not have.
+    names = {deployment.name for deployment in application.deployments}
+    assert names == {"Ingress", "EditReplica"}
+    assert build(config)._bound_deployment.name == "Ingress"
+
+
+def test_unknown_settings_and_a_missing_store_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValidationError, match="gpus"):
+        ServeConfig.model_validate({"tracking_uri": "http://mlflow:5000", "gpus": 1})
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(DrigError, match="give tracking_uri"):
+        ServeConfig()
+
+
+def test_a_port_in_use(ray_local: None, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        config = ServeConfig(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
+        with pytest.raises(DrigError, match="choose another one"), serving(config, port=taken.getsockname()[1]):
+            pass
+    assert not serve.status().proxies
+
+
+def test_the_command_checks_before_it_starts_ray(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--runs", str(tmp_path), "--dry-run"]) == 0
+    assert main(["--editors", "0"]) == 2
+    assert main(["--runs", str(tmp_path)]) == 2
+    assert "nothing to serve" in capsys.readouterr().err
