@@ -237,7 +237,7 @@ class BufferStoreWriter:
     ) -> None:
         """`shard`: records after which a shard is committed."""
         self._folder = Path(folder)
-        self._most = shard
+        self._records_a_shard = shard
         self._kind = StoreKind(size=size, head=head, estimator=estimator)
         self.done = resume(folder, size=size, head=head, estimator=estimator)
         self._shard: ShardWriter | None = None
@@ -256,7 +256,7 @@ class BufferStoreWriter:
         self._writer().reject(key, reason)
 
     def _writer(self) -> ShardWriter:
-        if self._entries == self._most:
+        if self._entries == self._records_a_shard:
             self._commit()
         if self._shard is None:
             self._shard = ShardWriter(self._folder, **asdict(self._kind))

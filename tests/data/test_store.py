@@ -85,11 +85,11 @@ def test_a_shard_grows_beyond_its_map(tmp_path: Path, monkeypatch: pytest.Monkey
     assert store.read("099").key == "099"
 
 
-def test_a_single_writer_commits_shards_as_they_fill_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "RECORDS_A_SHARD", 2)
-    with BufferStoreWriter(tmp_path, **KIND) as writer:
-        for key in "abcde":
+def test_a_single_writer_commits_shards_as_they_fill_up(tmp_path: Path) -> None:
+    with BufferStoreWriter(tmp_path, shard=2, **KIND) as writer:
+        for key in "abcd":
             writer.put(ball(16, key=key))
+        writer.put_encoded("e", encode(ball(16, key="e")))
         assert BufferStore(tmp_path).keys() == ["a", "b", "c", "d"]
     assert [shard.count for shard in BufferStore(tmp_path).manifest.shards] == [2, 2, 1]
 
@@ -115,8 +115,7 @@ import os, sys
 from pathlib import Path
 from drig.data import store
 from tests.data.test_records import ball
-store.RECORDS_A_SHARD = 2
-writer = store.BufferStoreWriter(Path(sys.argv[1]), size=16, head="open", estimator="fit").__enter__()
+writer = store.BufferStoreWriter(Path(sys.argv[1]), size=16, head="open", estimator="fit", shard=2).__enter__()
 for key in "abc":
     writer.put(ball(16, key=key))
 os.kill(os.getpid(), 9)

@@ -1,0 +1,182 @@
+"""Our buffer store against the released implementation's data set (SPEC 8), on the same faces.
+
+    python benchmarks/store.py [--size 256] [--count 64]
+
+Open heads of random shape, expression, pose and light over photo-like pictures; one process, one thread, records in
+random order from a warm cache. Times are the best of several rounds; the ratios mean more than the times.
+"""
+
+import argparse
+import io
+import pickle
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lmdb
+import numpy as np
+import safetensors.numpy
+import skimage.data
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from drig.data.photos import encode_png
+from drig.data.records import Record, encode, records_of
+from drig.data.store import BufferStore, BufferStoreWriter, StoreDataset
+from drig.faces.buffers import render_buffers
+from drig.faces.codes import FaceCodes
+from drig.faces.head import HeadModel, load_head, neutral_codes
+from drig.faces.lighting import directional_light
+from drig.randomness import numpy_generator
+
+_ROUNDS = 3
+_FFHQ = 70_000
+
+
+def faces(size: int, count: int) -> list[Record]:
+    """Random heads in front of crops of a photo that scikit-image ships."""
+    rng = numpy_generator(0, "store benchmark")
+    head, photo = load_head("open"), Image.fromarray(skimage.data.astronaut())  # type: ignore[no-untyped-call]
+    records = []
+    for index in range(count):
+        codes = _random_codes(head, rng)
+        left, top = rng.integers(0, 256, 2).tolist()
+        image = np.asarray(
+            photo.crop((left, top, left + 256, top + 256)).resize((size, size), Image.Resampling.LANCZOS)
+        )
+        buffers = render_buffers(head, codes, size)
+        records += records_of([f"{index:06}"], image[None], np.zeros((1, 68, 2), np.float32), codes, buffers)
+    return records
+
+
+def _random_codes(head: HeadModel, rng: np.random.Generator) -> FaceCodes:
+    def normal(*shape: int, scale: float) -> torch.Tensor:
+        return torch.from_numpy(rng.normal(0, scale, shape).astype(np.float32))
+
+    codes = neutral_codes(head).replace(
+        shape=normal(1, head.shape_size, scale=0.8),
+        tex=normal(1, head.tex_size, scale=0.8),
+        exp=normal(1, head.exp_size, scale=0.2).abs().clamp(max=1),
+        pose=torch.cat([normal(1, 3, scale=0.2), torch.zeros(1, 3)], 1),
+        light=directional_light(normal(3, scale=1) + torch.tensor([0, 0, 1.0]), 0.7 + normal(3, scale=0.1), 0.4)[None],
+    )
+    # FFHQ's framing: the landmarks' box is half the picture wide, and in its middle.
+    points = head.landmarks(codes, head.vertices(codes))[0, :, :2]
+    low, high = points.amin(0), points.amax(0)
+    return codes.replace(cam=torch.cat([1.0 / (high - low).max()[None], -(low + high) / 2])[None])
+
+
+def write_ours(records: list[Record], folder: Path) -> None:
+    with BufferStoreWriter(folder, size=records[0].size, head="open", estimator="truth") as writer:
+        for record in records:
+            writer.put(record)
+
+
+def write_released(records: list[Record], folder: Path) -> None:
+    """The released layout; unlike the released script it writes in one transaction, which flatters it."""
+    environment = lmdb.open(str(folder), map_size=1 << 40)
+    with environment.begin(write=True) as transaction:
+        for index, record in enumerate(records):
+            transaction.put(f"image_{index:06}".encode(), encode_png(record.image))
+            for name in ("normal", "albedo", "rendered"):
+                tensor = torch.from_numpy(np.ascontiguousarray(getattr(record, name)))
+                transaction.put(f"{name}_{index:06}".encode(), pickle.dumps(tensor))
+        transaction.put(b"length", str(len(records)).encode())
+    environment.close()
+
+
+class ReleasedDataset:
+    """Reads the released layout into what `StoreDataset` gives. Its pickles are our own, of a minute ago."""
+
+    def __init__(self, folder: Path) -> None:
+        self._environment = lmdb.open(str(folder), readonly=True, lock=False, readahead=False)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        with self._environment.begin(buffers=True) as transaction:
+            values: dict[str, Any] = {
+                name: transaction.get(f"{name}_{index:06}".encode())
+                for name in ("image", "rendered", "normal", "albedo")
+            }
+            pixels = np.asarray(Image.open(io.BytesIO(values["image"])).convert("RGB")).astype(np.float32)
+            buffers = [pickle.loads(values[name]) for name in ("rendered", "normal", "albedo")]
+        return {"image": torch.from_numpy(pixels / 127.5 - 1).permute(2, 0, 1), "buffers": torch.cat(buffers)}
+
+
+def best_rate(count: int, action: Callable[[], object]) -> float:
+    """Faces a second in the best of a few rounds."""
+    seconds = []
+    for _ in range(_ROUNDS):
+        start = time.perf_counter()
+        action()
+        seconds.append(time.perf_counter() - start)
+    return count / min(seconds)
+
+
+def sizes(folder: Path, count: int, *, photo: Callable[[int], int]) -> tuple[float, float]:
+    """KiB a face on the disk: all of it, and without the photo."""
+    total = sum(file.stat().st_size for file in folder.rglob("*") if file.suffix in (".lmdb", ".mdb"))
+    photos = sum(photo(index) for index in range(count))
+    return total / count / 1024, (total - photos) / count / 1024
+
+
+def photo_bytes(record: Record) -> int:
+    """Length of the compressed photo in our record."""
+    return int(safetensors.numpy.load(encode(record))["image"].nbytes)
+
+
+def decibels(records: list[Record], store: BufferStore) -> NDArray[np.float64]:
+    """PSNR, peak 1, of each face's rendered buffer inside the face, as stored against as rendered."""
+    errors = [
+        (store.read(record.key).rendered - record.rendered)[:, record.alpha].astype(np.float64) for record in records
+    ]
+    return np.array([-10 * np.log10((error**2).mean()) for error in errors])
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--count", type=int, default=64)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    records = faces(arguments.size, arguments.count)
+    count = len(records)
+    order = numpy_generator(0, "order").permutation(count).tolist()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        rounds = iter(range(2 * _ROUNDS))
+        writes = [
+            best_rate(count, lambda: write_released(records, folder / f"released{next(rounds)}")),
+            best_rate(count, lambda: write_ours(records, folder / f"ours{next(rounds)}")),
+        ]
+        released, ours = ReleasedDataset(folder / "released0"), StoreDataset(folder / f"ours{_ROUNDS}")
+        for index in range(count):
+            torch.testing.assert_close(released[index]["image"], ours[index]["image"], atol=1e-6, rtol=0)
+        reads = [
+            best_rate(count, lambda: [released[index] for index in order]),
+            best_rate(count, lambda: [ours[index] for index in order]),
+        ]
+        disk = [
+            sizes(folder / "released0", count, photo=lambda index: len(encode_png(records[index].image))),
+            sizes(folder / f"ours{_ROUNDS}", count, photo=lambda index: photo_bytes(records[index])),
+        ]
+        quality = decibels(records, ours.store)
+    print(f"{count} faces at {arguments.size} px, {np.mean([r.alpha.mean() for r in records]):.0%} of the picture\n")
+    print(f"{'':34}{'released':>12}{'drig':>12}{'ratio':>9}")
+    rows = [
+        ("KiB a face", disk[0][0], disk[1][0], disk[0][0] / disk[1][0]),
+        ("KiB a face without the photo", disk[0][1], disk[1][1], disk[0][1] / disk[1][1]),
+        ("GiB for FFHQ's 70,000", *(d[0] * _FFHQ / 1024**2 for d in disk), disk[0][0] / disk[1][0]),
+        ("writes/s", writes[0], writes[1], writes[1] / writes[0]),
+        ("reads/s a core", reads[0], reads[1], reads[1] / reads[0]),
+    ]
+    for name, theirs, mine, ratio in rows:
+        print(f"{name:34}{theirs:12,.1f}{mine:12,.1f}{ratio:8.1f}x")
+    print(f"\nrendered buffer within the face: {quality.min():.1f} dB at least, {quality.mean():.1f} dB on average")
+
+
+if __name__ == "__main__":
+    main()
