@@ -1,12 +1,12 @@
 """One record of the buffer store and its bytes; `docs/buffer-store.md` is the written format.
 
 A record is a safetensors file in memory. Photo and buffers are kept as 8-bit planes, each row less the row above it,
-compressed with zstd: on portraits this is smaller than PNG and is read ten times faster. The light's shading is not
+compressed with zstd: on portraits this is smaller than PNG and is read six times as fast. The light's shading is not
 kept but computed on read.
 
-Precision, a decision: normals and albedo in steps of 1/127 take 61 KiB a face at 256 px and put the rendered buffer
-52 dB or more from the float one (`benchmarks/store.py`, on the open head). Albedo in steps of 1/255 would gain 4 dB for
-7 KiB, coarser normals would lose 4 dB for 3 KiB. The photo is exact.
+Precision, a decision: normals and albedo in steps of 1/127 take 61 KiB a face at 256 px (65 on the disk, with all else
+but the photo) and put the rendered buffer 52 dB or more from the float one (`benchmarks/store.py`, on the open head).
+Albedo in steps of 1/255 would gain 4 dB for 7 KiB. The photo is exact.
 
 Legend: S = H = W = size pixels; h, w the box that holds the face.
 """
@@ -37,7 +37,7 @@ FORMAT = "drig-buffers"
 VERSION = 1
 
 _STEPS = np.float32(127)
-_ZSTD_LEVEL = 9  # 6% smaller than the default, in 10 ms a face; reading is as fast
+_ZSTD_LEVEL = 9  # 6% smaller than level 3, for some 20 ms a face; reading is as fast
 
 _DTYPES = {"U8": np.uint8, "I32": np.int32, "F32": np.float32}
 
