@@ -1,0 +1,81 @@
+"""Expressions as combinations of the 52 facial actions that people actually make."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from drig.data.synthetic.arrays import Array
+
+# Strengths at full expression. A name without a side stands for its Left and Right twins.
+_MOODS: dict[str, dict[str, float]] = {
+    "rest": {},
+    "smile": {"mouthSmile": 0.75, "cheekSquint": 0.35, "eyeSquint": 0.2, "mouthDimple": 0.2},
+    "grin": {"mouthSmile": 0.9, "cheekSquint": 0.5, "eyeSquint": 0.3, "mouthUpperUp": 0.35, "mouthLowerDown": 0.35},
+    "laugh": {"mouthSmile": 0.9, "cheekSquint": 0.7, "eyeSquint": 0.5, "jawOpen": 0.4, "mouthUpperUp": 0.4},
+    "talk a": {"jawOpen": 0.4, "mouthLowerDown": 0.25, "mouthUpperUp": 0.15},
+    "talk e": {"jawOpen": 0.18, "mouthStretch": 0.4, "mouthLowerDown": 0.3},
+    "talk o": {"jawOpen": 0.3, "mouthFunnel": 0.6},
+    "surprise": {"browInnerUp": 0.8, "browOuterUp": 0.7, "eyeWide": 0.7, "jawOpen": 0.45},
+    "frown": {"browDown": 0.8, "eyeSquint": 0.3, "mouthFrown": 0.4, "mouthPress": 0.3},
+    "anger": {"browDown": 0.9, "noseSneer": 0.5, "eyeSquint": 0.3, "mouthUpperUp": 0.35, "mouthLowerDown": 0.3},
+    "sad": {"browInnerUp": 0.8, "mouthFrown": 0.7, "mouthShrugLower": 0.4, "eyeSquint": 0.15},
+    "squint": {"eyeSquint": 0.9, "cheekSquint": 0.5, "browDown": 0.3},
+    "pucker": {"mouthPucker": 0.8, "mouthFunnel": 0.15},
+    "disgust": {"noseSneer": 0.8, "mouthUpperUp": 0.4, "browDown": 0.4, "cheekSquint": 0.3},
+    "smirk": {"mouthSmileLeft": 0.7, "mouthDimpleLeft": 0.3, "cheekSquintLeft": 0.2, "browOuterUpRight": 0.2},
+    "doubt": {"browOuterUpLeft": 0.7, "browDownRight": 0.4, "mouthLeft": 0.3, "mouthPress": 0.3},
+    "puff": {"cheekPuff": 0.8, "mouthPress": 0.3},
+    "blink": {"eyeBlink": 0.95},
+    "wink": {"eyeBlinkLeft": 0.95, "mouthSmile": 0.5, "cheekSquintLeft": 0.6},
+}
+_CHANCES = {
+    **{"rest": 0.15, "smile": 0.2, "grin": 0.15, "laugh": 0.08, "talk a": 0.06, "talk e": 0.05, "talk o": 0.04},
+    **{"surprise": 0.05, "frown": 0.04, "anger": 0.02, "sad": 0.03, "squint": 0.02, "pucker": 0.03, "disgust": 0.02},
+    **{"smirk": 0.03, "doubt": 0.02, "puff": 0.005, "blink": 0.02, "wink": 0.01},
+}
+_EYE_TURN = (14.0, 10.0)  # degrees by which a full eyeLook action turns an eye, sideways and up or down
+
+
+def sample_expression(names: Sequence[str], yaw: float, pitch: float, rng: np.random.Generator) -> Array:
+    """(E,) strengths in [0, 1] of the head's actions `names`: a mood, mostly mild, small noise, and a gaze.
+
+    yaw, pitch: of the head in degrees. People mostly look at the camera, as far as their eyes can turn.
+    """
+    moods = list(_CHANCES)
+    chances = np.array(list(_CHANCES.values()))
+    strengths: dict[str, float] = {}
+    for share in (1.0, 0.25):  # a trace of a second mood keeps one mood from always looking the same
+        mood = _MOODS[moods[rng.choice(len(moods), p=chances / chances.sum())]]
+        amount = share * (0.35 + 0.65 * rng.beta(1.6, 1.4))
+        for action, strength in _sides(mood).items():
+            strengths[action] = strengths.get(action, 0.0) + amount * strength * rng.uniform(0.85, 1.15)
+    for action, strength in {"browInnerUp": 0.12, "jawOpen": 0.03, "mouthPress": 0.1, "mouthShrugLower": 0.1}.items():
+        for name in _sides({action: strength}):
+            strengths[name] = strengths.get(name, 0.0) + abs(rng.normal(0, strength))
+    contact = 1.0 if rng.random() < 0.8 else 0.2
+    across = -contact * yaw / _EYE_TURN[0] + rng.normal(0, 0.15 if contact == 1 else 0.5)
+    up = -contact * pitch / _EYE_TURN[1] + rng.normal(-0.05, 0.12 if contact == 1 else 0.3)
+    for name, strength in _gaze(across, up).items():
+        strengths[name] = strengths.get(name, 0.0) + strength
+    if rng.random() < 0.3:
+        strengths.update({name: strengths.get(name, 0.0) + rng.uniform(0, 0.35) for name in ("eyeBlinkLeft",)})
+        strengths["eyeBlinkRight"] = max(strengths.get("eyeBlinkRight", 0.0), strengths["eyeBlinkLeft"])
+    return np.array([min(max(strengths.get(name, 0.0), 0.0), 1.0) for name in names], np.float32)
+
+
+def _sides(actions: dict[str, float]) -> dict[str, float]:
+    paired = ("mouthSmile", "cheekSquint", "eyeSquint", "mouthDimple", "mouthUpperUp", "mouthLowerDown", "mouthStretch",
+              "browOuterUp", "browDown", "eyeWide", "mouthFrown", "mouthPress", "noseSneer", "eyeBlink")  # fmt: skip
+    both: dict[str, float] = {}
+    for action, strength in actions.items():
+        for name in (action + "Left", action + "Right") if action in paired else (action,):
+            both[name] = strength
+    return both
+
+
+def _gaze(across: float, up: float) -> dict[str, float]:
+    """Both eyes towards the image's right (across > 0) and up."""
+    look = {"eyeLookOutLeft": across, "eyeLookInRight": across, "eyeLookInLeft": -across, "eyeLookOutRight": -across}
+    for side in ("Left", "Right"):
+        look |= {f"eyeLookUp{side}": up, f"eyeLookDown{side}": -up}
+    return {name: min(strength, 1.0) for name, strength in look.items() if strength > 0}
