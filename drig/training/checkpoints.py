@@ -92,10 +92,18 @@ def find(workdir: Path) -> list[Path]:
 
 
 def adopt(folder: Path, workdir: Path) -> Path:
-    """Copy a checkpoint from elsewhere, under whatever name it was stored, to where `train` in `workdir` finds it."""
-    target = workdir / f"{PREFIX}{_read_progress(folder)['samples_seen']:012d}"
+    """Copy a checkpoint from elsewhere, under whatever name it was stored, to where `train` in `workdir` finds it.
+
+    Raises DrigError for a damaged one.
+    """
+    try:
+        samples_seen = _read_progress(folder)["samples_seen"]
+    except (OSError, ValueError, KeyError) as error:
+        raise DrigError(f"the checkpoint {folder} is damaged: {error}. Give an intact one.") from error
+    target = workdir / f"{PREFIX}{samples_seen:012d}"
     temporary = workdir / f".{target.name}.tmp"
     if not target.exists():
+        shutil.rmtree(temporary, ignore_errors=True)
         shutil.copytree(folder, temporary)
         temporary.rename(target)
     return target

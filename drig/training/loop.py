@@ -236,11 +236,12 @@ class _Worker:
     def _require_same_start(self) -> None:
         """Raise unless all workers found the same checkpoint."""
         if self.world_size > 1:
-            seen = [0] * self.world_size
-            dist.all_gather_object(seen, self.state.samples_seen)
-            if len(set(seen)) > 1:
+            seen = torch.zeros(self.world_size, dtype=torch.int64, device=self.device)
+            seen[self.rank] = self.state.samples_seen
+            dist.all_reduce(seen)
+            if len(set(seen.tolist())) > 1:
                 raise DrigError(
-                    f"the workers found checkpoints of {seen} samples, by rank. "
+                    f"the workers found checkpoints of {seen.tolist()} samples, by rank. "
                     f"Give every worker the newest checkpoint in {self.workdir}, or use a folder that they share."
                 )
 

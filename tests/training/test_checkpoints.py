@@ -104,3 +104,6 @@ def test_a_checkpoint_from_elsewhere_is_adopted(tmp_path: Path) -> None:
     assert checkpoints.adopt(stored, there).name == "checkpoint_000000000016"
     assert checkpoints.adopt(stored, there).name == "checkpoint_000000000016"
     assert run(there, samples=24) == 24
+    damage(stored / "rig.safetensors")
+    with pytest.raises(DrigError, match=r"rig\.safetensors is not as it was written"):
+        checkpoints.adopt(stored, there)

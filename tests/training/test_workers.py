@@ -5,11 +5,13 @@ from datetime import timedelta
 from pathlib import Path
 from unittest import mock
 
+import pytest
 import torch
 import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 
 from drig.diffusion import network
+from drig.errors import DrigError
 from drig.training.loop import train
 from tests.training.conftest import distance, small_dataset, small_encoder, small_rig, small_training, tensors_equal
 
@@ -38,6 +40,15 @@ def worker(rank: int, folder: Path) -> None:
             assert result.weights == folder / name / "weights.safetensors"
             assert result.weights.exists()
             save_file(rig.state_dict(), folder / f"{name}_{rank}.safetensors")
+        with pytest.raises(DrigError, match=r"checkpoints of \[4, 0\] samples"):
+            train(
+                small_training(samples=8),
+                small_rig(dropout=0.0),
+                small_dataset(),  # type: ignore[arg-type]
+                workdir=folder / ("stage1" if rank == 0 else "a folder of its own"),
+                rank=rank,
+                world_size=2,
+            )
     assert reported == [8, 16, 24, 32, 4]
     dist.destroy_process_group()
 
