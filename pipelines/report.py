@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def write_report(path: Path, *, title: str, lead: str, sections: Sequence[Sectio
     temporary.replace(path)
 
 
-def plot_curves(curves: dict[str, Sequence[tuple[float, float]]], *, x: str, y: str) -> Picture:
+def plot_curves(curves: Mapping[str, Sequence[tuple[float, float]]], *, x: str, y: str) -> Picture:
     """Lines of (x, y) points, one per name, y on a logarithmic axis."""
     figure = Figure(figsize=(9, 3.2), dpi=110, layout="constrained")
     axes = figure.subplots()

@@ -29,6 +29,16 @@ def ray_local() -> Iterator[None]:
             yield
 
 
+@pytest.fixture(scope="session")
+def synthetic_people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two synthetic people with three 256 px portraits each: person_000<i>/0<j>.png."""
+    from drig.data.synthetic import write_people
+
+    folder = tmp_path_factory.mktemp("people")
+    list(write_people(folder, people=range(2), photos=3, size=256, seed=0))
+    return folder
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         for item in items:

@@ -58,8 +58,10 @@ class Controls:
 def apply_controls(codes: FaceCodes, controls: Controls, expression_names: Sequence[str]) -> FaceCodes:
     """The codes with every given control set. Raises DrigError for a facial action that the head model lacks."""
     if controls.light_direction is not None:
-        colour = controls.light_intensity * torch.tensor(controls.light_colour)
-        light = directional_light(torch.tensor(controls.light_direction), colour, controls.light_ambient)
+        colour = controls.light_intensity * torch.tensor(controls.light_colour, dtype=torch.float32)
+        light = directional_light(
+            torch.tensor(controls.light_direction, dtype=torch.float32), colour, controls.light_ambient
+        )
         codes = codes.replace(light=light.to(codes.light).expand_as(codes.light))
     if controls.light_turn is not None:
         turn = Rotation.from_euler("y", controls.light_turn, degrees=True).as_matrix()

@@ -1,0 +1,345 @@
+"""Everything once, on this machine: photos -> buffers -> stage 1 -> personalised people -> edits -> HTTP -> a report.
+
+    drig quickstart
+    drig quickstart --photos my_album/
+
+The steps are the real ones at the tiny preset's size; each goes on where an earlier run of the same command stopped.
+"""
+
+import io
+import platform
+import re
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import date
+from pathlib import Path
+
+import httpx
+import numpy as np
+import ray
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from deployments.schema import ServeConfig
+from deployments.serve import serving
+from drig import config as configs
+from drig.data.albums import Album, load_album
+from drig.data.photos import read_photo, save_png
+from drig.data.synthetic import render_portrait, sample_person, sample_shot, write_people
+from drig.diffusion.network import RIG_PRESETS
+from drig.editing import Editor
+from drig.errors import DrigError
+from drig.faces.controls import Controls
+from drig.faces.landmarks import LandmarkDetector
+from drig.faces.open_head import OpenHead
+from drig.identities import BASE, Identities
+from drig.pictures import Picture
+from drig.tracking import Tracker, tracking_uri
+from drig.training.config import TRAINING_PRESETS, TrainingConfig
+from drig.training.loop import WEIGHTS
+from pipelines import personalize, progress, stage1
+from pipelines.cluster import ClusterConfig, ray_cluster
+from pipelines.edit_sheet import EditSheet, edit_sheet
+from pipelines.extract_buffers import ExtractConfig, extract
+from pipelines.extract_buffers import report as print_extraction
+from pipelines.identity_training import IdentityResult, fit_album
+from pipelines.quickstart_report import (
+    Served,
+    buffers_section,
+    edits_section,
+    people_section,
+    serving_section,
+    stage1_section,
+    time_section,
+)
+from pipelines.report import write_report
+
+RIG = RIG_PRESETS["tiny"]
+PHOTO_SIZE = 256
+"""Side of the synthetic photos, pixels: faces are found at full detail and then shrunk to the rig's size."""
+ALBUM_SEED = 1_000_003
+"""Added to the seed for the people of the albums, so that stage 1 has met none of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """How much of everything: the difference between the quickstart and its --fast version."""
+
+    people: int
+    """Synthetic people that stage 1 learns from."""
+    photos: int
+    """Portraits of each."""
+    identities: int
+    """Synthetic people to personalise."""
+    album: int
+    """Portraits in each of their albums, the held-out ones included."""
+    holdout: int
+    """Portraits of each album that are kept from training, to edit and to measure on."""
+    stage1: TrainingConfig
+    stage2: TrainingConfig
+
+
+FULL = Budget(
+    people=96,
+    photos=8,
+    identities=3,
+    album=20,
+    holdout=4,
+    stage1=TRAINING_PRESETS["tiny-stage1"],
+    stage2=TRAINING_PRESETS["tiny-stage2"],
+)
+FAST = Budget(
+    people=6,
+    photos=4,
+    identities=2,
+    album=6,
+    holdout=2,
+    stage1=replace(TRAINING_PRESETS["tiny-stage1"], samples=640, warmup=64, checkpoint_every=320, log_every=64),
+    stage2=replace(TRAINING_PRESETS["tiny-stage2"], samples=160, warmup=16, checkpoint_every=80, log_every=16),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuickstartConfig:
+    """The whole system once, on this machine, with a report to look at."""
+
+    photos: Path | None = None
+    """A person of yours beside the synthetic ones: a folder of 10 to 20 photos of one person, or a video."""
+    fast: bool = False
+    """The same steps at the smallest sizes: to see that everything works, not to see good pictures."""
+    runs: Path | None = None
+    """Folder for everything that is made. None = runs, or runs/fast with --fast."""
+    seed: int = 0
+    """Of the synthetic people and of the training."""
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    """The Ray to run on."""
+
+    def __post_init__(self) -> None:
+        if self.photos is not None and not self.photos.exists():
+            raise DrigError(f"--photos {self.photos} does not exist; give a folder of one person's photos, or a video")
+
+    @property
+    def budget(self) -> Budget:
+        return FAST if self.fast else FULL
+
+    @property
+    def folder(self) -> Path:
+        return (self.runs or Path("runs/fast" if self.fast else "runs")).resolve()
+
+    @property
+    def own_name(self) -> str | None:
+        """The name under which the person of `photos` is registered: the folder's."""
+        return None if self.photos is None else re.sub(r"[^A-Za-z0-9_-]+", "-", self.photos.resolve().stem).strip("-_")
+
+
+class Clock:
+    """Wall time of each step, printed as the run goes."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        print(f"\n== {len(self.seconds) + 1}. {name}", flush=True)
+        start = time.monotonic()
+        yield
+        self.seconds[name] = time.monotonic() - start
+        print(f"   {name}: {self.seconds[name]:.0f} s", flush=True)
+
+
+def quickstart(config: QuickstartConfig) -> Path:
+    """Run every step; the path of the report. Raises DrigError for albums that cannot be used."""
+    folder, budget, clock = config.folder, config.budget, Clock()
+    configs.save(config, folder)
+    own_album = None if config.photos is None else _check_album(config.photos)
+    tracker = Tracker(tracking_uri(folder), "quickstart")
+    with ray_cluster(config.cluster), tracker.run("quickstart", key=str(folder)) as run:
+        run.log_config(config)
+        with clock.step("synthetic portraits"):
+            population = render_people(folder / "population", budget.people, budget.photos, config.seed)
+            albums = render_people(folder / "albums", budget.identities, budget.album, config.seed + ALBUM_SEED)
+        with clock.step("physical buffers (Ray Data)"):
+            extracted = extract(_extraction(config, population))
+            print_extraction(extracted)
+        with clock.step("stage 1 (Ray Train)"):
+            base = stage1.fit(_stage1(config))
+        with clock.step("personalisation (Ray Train)"):
+            people = personalize.personalize(_personalization(config, albums))
+            personalize.report(people)
+        with clock.step("edits"):
+            sheets = edit_people(config, people)
+        with clock.step("an edit over HTTP (Ray Serve)"):
+            served = edit_over_http(config, next(person for person in people if person.name != config.own_name))
+        sections = [
+            edits_section(sheets),
+            people_section(people),
+            buffers_section(extracted.sheet, own_album),
+            stage1_section(folder / "stage1", base, tracker.uri),
+            serving_section(served),
+            time_section(clock.seconds),
+        ]
+        report = folder / "report.html"
+        write_report(
+            report,
+            title="drig quickstart",
+            lead=f"{date.today()} · {platform.processor() or platform.machine()}, {torch.get_num_threads()} threads · "
+            f"{'--fast: smallest sizes, pictures are not meant to be good' if config.fast else 'tiny preset, 64 px'}",
+            sections=sections,
+            config=configs.to_yaml(config),
+        )
+        run.log_file(report)
+        for sheet in sheets:
+            run.log_image(f"edits/{sheet.identity}", sheet.picture)
+        run.log_metrics({f"seconds {name}": value for name, value in clock.seconds.items()}, samples=base.samples_seen)
+    _say_where(config, report, tracker, sheets)
+    return report
+
+
+def _check_album(photos: Path) -> Album:
+    """The user's album, read before anything long starts. Raises DrigError if it cannot be used."""
+    album = load_album(photos, LandmarkDetector(), RIG.size)
+    print(f"{photos}: {len(album.portraits)} portraits, {len(album.rejects)} photos rejected")
+    for key, reason in album.rejects.items():
+        print(f"  rejected {key}: {reason}")
+    for warning in album.warnings:
+        print(f"  {warning}")
+    return album
+
+
+def render_people(folder: Path, people: int, photos: int, seed: int) -> Path:
+    """Synthetic people, one Ray task each; those that are there already are kept."""
+    render = ray.remote(num_cpus=1)(_render_person)
+    pending = [render.remote(folder, person, photos, seed) for person in range(people)]
+    with progress.bar(total=people * photos, unit="portrait", title=folder.name) as bar:
+        while pending:
+            done, pending = ray.wait(pending)
+            bar.update(sum(ray.get(done)))
+    return folder
+
+
+def _render_person(folder: Path, person: int, photos: int, seed: int) -> int:
+    torch.set_num_threads(1)
+    return len(list(write_people(folder, people=range(person, person + 1), photos=photos, size=PHOTO_SIZE, seed=seed)))
+
+
+def _extraction(config: QuickstartConfig, population: Path) -> ExtractConfig:
+    return ExtractConfig(
+        photos=str(population),
+        store=str(config.folder / "buffers"),
+        size=RIG.size,
+        aligned=True,
+        finders=1,
+        renderers=1,
+        cluster=config.cluster,
+    )
+
+
+def _stage1(config: QuickstartConfig) -> stage1.Stage1Config:
+    return stage1.Stage1Config(
+        dataset=str(config.folder / "buffers"),
+        storage=str(config.folder / "stage1"),
+        runs=config.folder,
+        rig=RIG,
+        training=replace(config.budget.stage1, seed=config.seed),
+        cluster=config.cluster,
+    )
+
+
+def _personalization(config: QuickstartConfig, albums: Path) -> personalize.PersonalizeConfig:
+    mine = () if config.photos is None else (f"{config.own_name}={config.photos}",)
+    return personalize.PersonalizeConfig(
+        photos=str(albums),
+        albums=mine,
+        storage=str(config.folder / "people"),
+        runs=config.folder,
+        training=replace(config.budget.stage2, seed=config.seed),
+        holdout=config.budget.holdout,
+        cluster=config.cluster,
+    )
+
+
+def edit_people(config: QuickstartConfig, people: Sequence[IdentityResult]) -> list[EditSheet]:
+    """A sheet of edits for each person; its picture lies beside the person's weights."""
+    base = Editor.load(Identities(tracking_uri(config.folder)).fetch(BASE))
+    sheets = []
+    for person in tqdm(people, unit="person", desc="edits"):
+        place = str(config.photos) if person.name == config.own_name else str(config.folder / "albums" / person.name)
+        own = Editor.load(Path(person.folder) / WEIGHTS)
+        album = load_album(place, own.detector, own.size)
+        faces = dict(zip(album.keys, fit_album(own, album), strict=True))
+        truth = None if person.name == config.own_name else _Truth(person.name, config.seed + ALBUM_SEED)
+        sheet = edit_sheet(person.name, base, own, faces, person.album["held_out"], seed=config.seed, truth=truth)
+        save_png(Path(person.folder) / "edits.png", sheet.picture)
+        sheets.append(sheet)
+    return sheets
+
+
+class _Truth:
+    """The true answer of an edit of a synthetic person: the same photo taken with the target's light, face or pose."""
+
+    def __init__(self, name: str, seed: int) -> None:
+        self.head = OpenHead.load()
+        self.person = sample_person(self.head, seed, int(name.removeprefix("person_")))
+
+    def __call__(self, source: str, target: str, mode: str) -> Picture:
+        shot, other = (sample_shot(self.person, int(Path(key).stem)) for key in (source, target))
+        return render_portrait(self.head, self.person, shot.with_attributes(other, {mode}), PHOTO_SIZE).image
+
+
+def edit_over_http(config: QuickstartConfig, person: IdentityResult) -> Served:
+    """Serve the identities, ask for an edit of one, compare it with the Editor's, stop. DrigError if it fails."""
+    photo = config.folder / "albums" / person.name / person.album["held_out"][0]
+    controls = Controls(yaw=15, light_direction=(1.0, 0.5, 0.7))
+    fields = {"identity": person.name, "yaw": "15", "light_direction": "1,0.5,0.7", "seed": "7"}
+    with serving(ServeConfig(tracking_uri=tracking_uri(config.folder)), port=0) as url:
+        seconds = []
+        for _ in range(2):
+            start = time.monotonic()
+            with photo.open("rb") as file:
+                answer = httpx.post(f"{url}/v1/edits", data=fields, files={"source": file}, timeout=120)
+            if answer.is_error:
+                raise DrigError(f"{url}/v1/edits answered {answer.status_code}: {answer.text}")
+            seconds.append(time.monotonic() - start)
+    over_http = np.asarray(Image.open(io.BytesIO(answer.content)))
+    editor = Editor.load(Path(person.folder) / WEIGHTS)
+    here = editor.edit(read_photo(photo), controls=controls, seed=7).image
+    difference = int(np.abs(over_http.astype(int) - here).max())
+    print(f"   {seconds[1]:.2f} s an edit; largest difference to the same edit made here: {difference} of 255")
+    return Served(seconds=seconds[0], again=seconds[1], largest_difference=difference)
+
+
+def _say_where(config: QuickstartConfig, report: Path, tracker: Tracker, sheets: Sequence[EditSheet]) -> None:
+    """Where to look and what to try next."""
+    runs = "" if config.folder == Path("runs").resolve() else f" --runs {config.folder}"
+    person = sheets[-1].identity if config.own_name is None else config.own_name
+    print(f"\nreport    {report}")
+    for sheet in sheets:
+        print(f"edits     {config.folder / 'people' / sheet.identity / 'edits.png'}")
+    print(f"runs      {tracker.how_to_open}")
+    print("\nnext, for example:")
+    print(f"  drig edit me.jpg --like sunset.jpg --modes light --identity {person}{runs}")
+    print(f"  drig personalize --albums me=my_photos/ --storage {config.folder / 'me'}{runs}")
+    print(f"  drig serve{runs}")
+
+
+def main(argv: Sequence[str] | None = None, *, prog: str = "quickstart") -> int:
+    """The command line; returns the exit code."""
+    return configs.run(
+        QuickstartConfig,
+        lambda config: _ignore(quickstart(config)),
+        argv,
+        prog=prog,
+        description=QuickstartConfig.__doc__ or "",
+    )
+
+
+def _ignore(_: Path) -> None:
+    """`configs.run` wants a program without a result."""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

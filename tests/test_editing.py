@@ -1,0 +1,128 @@
+"""The Editor, with an untrained rig: what it is told and what it renders do not depend on the weights."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from drig.data.photos import Photo, read_photo
+from drig.diffusion.network import Rig, RigConfig
+from drig.diffusion.weights import save_weights
+from drig.editing import Editor
+from drig.errors import DrigError, PhotoRejected
+from drig.faces.controls import Controls, head_angles
+from drig.faces.estimators import load_estimator
+from drig.faces.head import load_head
+from drig.faces.ibug import ffhq_centre
+
+SMALL = RigConfig(size=64, base_channels=32, channel_mult=(1, 1), blocks_per_level=1, attention_size=0, patch=4)
+STEPS = 2
+
+
+@pytest.fixture(scope="module")
+def photos(synthetic_people: Path) -> list[Photo]:
+    """Two photos of one person."""
+    return [read_photo(path) for path in sorted((synthetic_people / "person_0000").glob("*.png"))[:2]]
+
+
+@pytest.fixture(scope="module")
+def editor() -> Editor:
+    head = load_head("open")
+    rig = Rig.from_seed(SMALL, 0)
+    generator = torch.Generator().manual_seed(1)
+    for weight in rig.denoisingUNet.parameters():  # an untrained rig predicts zero, whatever it is told
+        if weight.ndim > 1 and not weight.any():
+            torch.nn.init.normal_(weight, std=0.05, generator=generator)
+    return Editor(rig, head, load_estimator("fit", head))
+
+
+def test_an_edit_is_a_portrait_of_the_rigs_size_and_repeats(editor: Editor, photos: list[Photo]) -> None:
+    first, again, other = (
+        editor.edit(photos[0], photos[1], modes=["light"], steps=STEPS, seed=seed, aligned=True) for seed in (3, 3, 4)
+    )
+    assert first.image.shape == (64, 64, 3)
+    assert first.image.dtype == np.uint8
+    assert np.array_equal(first.image, again.image)
+    assert not np.array_equal(first.image, other.image)
+
+
+def test_each_mode_takes_its_part_from_the_target_and_nothing_else(editor: Editor, photos: list[Photo]) -> None:
+    source, target = (editor.read(photo, aligned=True) for photo in photos)
+    expected = {
+        "light": {"light": target.codes.light},
+        "exp": {"exp": target.codes.exp},
+        "pose": {"pose": torch.cat([target.codes.pose[:, :3], source.codes.pose[:, 3:]], 1)},
+        "latent": {},
+    }
+    for mode, changes in expected.items():
+        codes = editor.edit(source, target, modes=[mode], steps=STEPS).codes
+        for name, value in source.codes.replace(**changes).as_dict().items():
+            assert torch.equal(getattr(codes, name), value), (mode, name)
+
+
+def test_the_latent_mode_takes_the_targets_global_code(editor: Editor, photos: list[Photo]) -> None:
+    source, target = (editor.read(photo, aligned=True) for photo in photos)
+    own, borrowed = editor.edit(source, steps=STEPS), editor.edit(source, target, modes=["latent"], steps=STEPS)
+    assert torch.equal(own.buffers, borrowed.buffers)
+    assert not np.array_equal(own.image, borrowed.image)
+
+
+def test_a_mean_shape_replaces_the_shape_and_keeps_the_face_in_place(editor: Editor, photos: list[Photo]) -> None:
+    mean_shape = torch.full((1, editor.head.shape_size), 0.3)
+    own = Editor(editor.rig, editor.head, editor.estimator, mean_shape=mean_shape)
+    source = editor.read(photos[0], aligned=True)
+    with_own, with_mean = editor.buffers(source.codes), own.buffers(source.codes)
+    assert not torch.equal(with_own.normal, with_mean.normal)
+
+    def centre(mask: torch.Tensor) -> torch.Tensor:
+        return mask[0, 0].nonzero().float().mean(0)
+
+    assert torch.dist(centre(with_own.alpha), centre(with_mean.alpha)) < 3  # pixels of 64
+
+
+def test_a_turned_head_keeps_its_ffhq_centre(editor: Editor, photos: list[Photo]) -> None:
+    from drig.faces.buffers import centre_shift
+
+    source = editor.read(photos[0], aligned=True)
+    turned = editor.edit(source, controls=Controls(yaw=30), steps=STEPS).codes
+    head = editor.head
+    before = ffhq_centre(head.landmarks(source.codes, head.vertices(source.codes)))
+    after = ffhq_centre(
+        head.landmarks(turned, head.vertices(turned) + centre_shift(head, source.codes, turned)[:, None])
+    )
+    assert torch.allclose(before, after, atol=1e-5)
+    assert head_angles(turned)[0, 0] == pytest.approx(30, abs=1e-3)
+
+
+def test_saved_and_loaded_it_edits_the_same(editor: Editor, photos: list[Photo], tmp_path: Path) -> None:
+    mean_shape = torch.full((1, editor.head.shape_size), 0.2)
+    own = Editor(editor.rig, editor.head, editor.estimator, mean_shape=mean_shape)
+    own.save(tmp_path / "rig.safetensors")
+    loaded = Editor.load(tmp_path / "rig.safetensors")
+    assert loaded.mean_shape is not None
+    one, two = (e.edit(photos[0], controls=Controls(yaw=10), steps=STEPS, aligned=True) for e in (own, loaded))
+    assert np.array_equal(one.image, two.image)
+
+
+def test_weights_that_do_not_name_their_head_are_refused(editor: Editor, tmp_path: Path) -> None:
+    save_weights(tmp_path / "bare.safetensors", editor.rig)
+    with pytest.raises(DrigError, match="head"):
+        Editor.load(tmp_path / "bare.safetensors")
+
+
+def test_progress_is_reported_step_by_step(editor: Editor, photos: list[Photo]) -> None:
+    seen: list[tuple[int, int]] = []
+    editor.edit(photos[0], steps=4, aligned=True, on_step=lambda step, total, x0: seen.append((step, total)))
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_contradictory_requests_say_what_to_do(editor: Editor, photos: list[Photo]) -> None:
+    with pytest.raises(DrigError, match="target photo"):
+        editor.edit(photos[0], modes=["light"])
+    with pytest.raises(DrigError, match="changes nothing"):
+        editor.edit(photos[0], photos[1])
+    with pytest.raises(DrigError, match="light, exp, pose, latent"):
+        editor.edit(photos[0], photos[1], modes=["hair"])
+    with pytest.raises(PhotoRejected, match="no face"):
+        editor.edit(np.zeros((200, 200, 3), np.uint8))
