@@ -5,9 +5,11 @@ Minimises, for each face on its own,
     sum_l w_l rho(|project(landmark_l) - observed_l|^2 / sigma^2) + |shape|^2 + exp prior,   exp in [0, limit]
 
 with sigma a share of the inter-ocular distance, rho the pseudo-Huber loss, by Gauss-Newton with step control
-(Levenberg-Marquardt) from a closed-form pose. Every Jacobian is analytic; faces are solved in one batch.
+(Levenberg-Marquardt) from a closed-form pose. Every Jacobian is analytic; faces are solved in one batch. Where the jaw
+line is hidden by the cheek in front of it, the detector marks the cheek: see `fit_contour`.
 
-Legend: N batch, L = 68 landmarks, S shape codes, E expression codes, D = 6 + S + E unknowns.
+Legend: N batch, L = 68 landmarks, M points that may stand for landmarks, S shape codes, E expression codes,
+D = 6 + S + E unknowns.
 """
 
 from dataclasses import dataclass
@@ -17,13 +19,25 @@ from pytorch3d.transforms import axis_angle_to_matrix, matrix_to_axis_angle
 from torch import Tensor
 
 from drig.faces import ibug
+from drig.faces.fit_contour import Contour
 from drig.faces.open_head import OpenHead
 
 SIGMA = 0.025
 """Expected error of a detected landmark, in inter-ocular distances."""
 ROBUST = 3.0
 """Errors beyond this many sigmas count linearly: hands, hair and glasses fool the detector."""
-ITERATIONS = 25
+ROUNDS, ITERATIONS = 4, 5
+"""In each round the silhouette is looked up anew, then steps are taken."""
+EXP_COST = 1.5
+"""Cost of each full action, linear, so that those which explain little stay at zero."""
+EXP_SPREAD = 0.5
+"""Typical size of a facial action that is at work."""
+ASYMMETRY = 0.3
+"""Typical difference between the two sides of an action."""
+UNSEEN = ("eyeLook", "cheek", "tongueOut", "jawForward")
+"""Beginnings of the names of the actions that landmarks do not tell; they stay at rest."""
+LIMITS = {"jawLeft": 0.3, "jawRight": 0.3, "mouthLeft": 0.4, "mouthRight": 0.4}
+"""Largest values of actions that are rarely seen at their full size 1, and then look odd."""
 
 
 @dataclass(frozen=True)
@@ -62,48 +76,76 @@ class _State:
         return _State(*(torch.where(mask.view(-1, *[1] * (a.ndim - 1)), a, b) for a, b in pairs))
 
 
+@dataclass(frozen=True)
+class _Problem:
+    """What N faces have to explain, and with which points of the head."""
+
+    observed: Tensor  # (N, L, 2) y up
+    sigma: Tensor  # (N, 1, 1)
+    template: Tensor  # (N, L, 3) from the pivot
+    basis: Tensor  # (N, S + E, L, 3)
+
+
 class GeometryFit:
     """Fits the open head to landmarks."""
 
     def __init__(self, head: OpenHead) -> None:
-        corners, weights = head.landmark_corners, head.landmark_weights[:, :, None]
+        names = [name for name in head.expression_names if not name.startswith(UNSEEN)]
+        self.exp_index = torch.tensor([head.expression_names.index(name) for name in names])  # (E,) among all actions
+        self.exp_size = head.exp_size
+        self.exp_limit = head.template.new_tensor([LIMITS.get(name, 1.0) for name in names])
+        prior = torch.block_diag(torch.zeros(6, 6), torch.eye(head.shape_size), _expression_precision(names))
+        self.prior = prior.to(head.template)  # (D, D)
+        self.contour = Contour(head)
+        corners, weights = self.contour.corners, self.contour.weights[:, :, None]
 
-        def at_landmarks(points: Tensor) -> Tensor:  # (..., V, 3) -> (..., L, 3)
+        def at_points(points: Tensor) -> Tensor:  # (..., V, 3) -> (..., M, 3)
             return (points[..., corners, :] * weights).sum(-2)
 
-        self.template = at_landmarks(head.template) - head.template[-1]  # (L, 3) from the pivot
+        # Everything is measured from the pivot of the head's rotation, the template's last point.
         self.pivot = head.template[-1]
         self.pivot_basis = head.shape_basis[:, -1]  # (S, 3)
-        self.shape_basis = at_landmarks(head.shape_basis) - self.pivot_basis[:, None]  # (S, L, 3)
-        self.exp_basis = at_landmarks(head.expression_basis)  # (E, L, 3)
+        self.template = at_points(head.template) - self.pivot  # (M, 3)
+        shape_basis = at_points(head.shape_basis) - self.pivot_basis[:, None]
+        self.basis = torch.cat([shape_basis, at_points(head.expression_basis[self.exp_index])])  # (S + E, M, 3)
         self.weights = _landmark_weights(head.template)  # (L,)
-        self.exp_prior, self.exp_limit = _expression_prior(head)  # (E,), (E,)
 
     def fit(self, landmarks: Tensor) -> Geometry:
         """Observed landmarks (N, L, 2), image NDC, y down -> the geometry that explains them."""
         observed = landmarks * landmarks.new_tensor([1, -1])  # y up, as the world
-        left, right, _ = ibug.eyes_and_mouth(observed)
-        eyes = (left - right).norm(dim=1)  # (N,)
-        sigma = SIGMA * eyes[:, None, None]
         state = self._start(observed)
-        damping = torch.full_like(eyes, 1e-2)
-        cost, residual, jacobian = self._evaluate(state, observed, sigma)
+        for _ in range(ROUNDS):
+            state = self._descend(state, self._problem(state, observed))
+        exp = state.exp.new_zeros(len(landmarks), self.exp_size).index_copy(1, self.exp_index, state.exp)
+        return Geometry(state.shape, exp, matrix_to_axis_angle(state.rotation), state.cam)
+
+    def _problem(self, state: _State, observed: Tensor) -> _Problem:
+        """What to explain, with the points that stand for the landmarks at the pose of `state`."""
+        local = self.template + torch.einsum("nk,kmc->nmc", torch.cat([state.shape, state.exp], 1), self.basis)
+        points = self.contour.choose(local @ state.rotation.mT)  # (N, L)
+        left, right, _ = ibug.eyes_and_mouth(observed)
+        sigma = SIGMA * (left - right).norm(dim=1)
+        return _Problem(observed, sigma[:, None, None], self.template[points], self.basis[:, points].transpose(0, 1))
+
+    def _descend(self, state: _State, problem: _Problem) -> _State:
+        """Steps that never raise the cost."""
+        damping = state.cam.new_full((len(state.cam),), 1e-3)
+        cost, gradient, hessian = self._evaluate(state, problem)
         for _ in range(ITERATIONS):
-            step = self._step(state, residual, jacobian, damping)
-            trial = state.moved(step, self.exp_limit)
-            trial_cost, trial_residual, trial_jacobian = self._evaluate(trial, observed, sigma)
+            trial = state.moved(self._step(state, gradient, hessian, damping), self.exp_limit)
+            trial_cost, trial_gradient, trial_hessian = self._evaluate(trial, problem)
             better = trial_cost < cost
             state = trial.where(better, state)
             cost = torch.where(better, trial_cost, cost)
-            residual = torch.where(better[:, None], trial_residual, residual)
-            jacobian = torch.where(better[:, None, None], trial_jacobian, jacobian)
+            gradient = torch.where(better[:, None], trial_gradient, gradient)
+            hessian = torch.where(better[:, None, None], trial_hessian, hessian)
             damping = torch.where(better, damping / 4, damping * 8).clamp(1e-6, 1e6)
-        return Geometry(state.shape, state.exp, matrix_to_axis_angle(state.rotation), state.cam)
+        return state
 
     def _start(self, observed: Tensor) -> _State:
         """Scaled orthography of the mean head in closed form: an affine camera by least squares, then its rotation."""
         rigid = slice(ibug.BROWS.start, 68)  # the contour slides over the head as it turns
-        points = self.template[rigid]
+        points = self.template[rigid]  # the first L points are the landmarks themselves
         centred = points - points.mean(0)
         target = observed[:, rigid]
         affine = (torch.linalg.pinv(centred) @ (target - target.mean(1, keepdim=True))).mT  # (N, 2, 3)
@@ -117,49 +159,41 @@ class GeometryFit:
         return _State(
             rotation,
             torch.cat([scale, shift], 1),
-            observed.new_zeros(n, len(self.shape_basis)),
-            observed.new_zeros(n, len(self.exp_basis)),
+            observed.new_zeros(n, len(self.pivot_basis)),
+            observed.new_zeros(n, len(self.exp_limit)),
         )
 
-    def _evaluate(self, state: _State, observed: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Cost (N,), weighted residuals (N, 2 L) and their Jacobian (N, 2 L, D)."""
-        local = (
-            self.template
-            + torch.einsum("ns,slc->nlc", state.shape, self.shape_basis)
-            + torch.einsum("ne,elc->nlc", state.exp, self.exp_basis)
-        )
+    def _evaluate(self, state: _State, problem: _Problem) -> tuple[Tensor, Tensor, Tensor]:
+        """Cost (N,), half its gradient (N, D) and half its Gauss-Newton Hessian (N, D, D)."""
+        codes = torch.cat([state.shape, state.exp], 1)  # (N, S + E)
+        local = problem.template + torch.einsum("nk,nklc->nlc", codes, problem.basis)
         turned = local @ state.rotation.mT  # (N, L, 3) about the pivot
         pivot = self.pivot + state.shape @ self.pivot_basis
         scale, shift = state.cam[:, None, :1], state.cam[:, None, 1:]
         projected = scale * (turned[..., :2] + pivot[:, None, :2] + shift)
-        error = (projected - observed) / sigma  # (N, L, 2)
-        squared = error.square().sum(-1)
-        robust = (1 + squared / ROBUST**2).sqrt()
+        error = (projected - problem.observed) / problem.sigma  # (N, L, 2)
+        robust = (1 + error.square().sum(-1) / ROBUST**2).sqrt()
         cost = (self.weights * 2 * ROBUST**2 * (robust - 1)).sum(1)
-        cost = cost + state.shape.square().sum(1) + self._prior_cost(state.exp)
         weight = (self.weights / robust).sqrt()[..., None]  # of iteratively reweighted least squares
 
-        rows = state.rotation[:, :2]
         turn = scale[..., None] * _cross_columns(turned)  # (N, L, 2, 3)
-        camera = torch.cat(
-            [projected[..., None], scale[..., None] * torch.eye(2).expand(*error.shape, 2)], -1
-        )  # (N, L, 2, 3)
-        by_shape = torch.einsum("nrc,slc->nlrs", rows, self.shape_basis) + self.pivot_basis.T[None, None, :2]
-        by_exp = torch.einsum("nrc,elc->nlre", rows, self.exp_basis)
-        scaled = scale[..., None]
-        jacobian = torch.cat([turn, camera, scaled * by_shape, scaled * by_exp], -1) / sigma[..., None]
-        return cost, (weight * error).flatten(1), (weight[..., None] * jacobian).flatten(1, 2)
+        move = scale[..., None] * torch.eye(2).to(turn).expand(*error.shape, 2)
+        by_code = torch.einsum("nrc,nklc->nlrk", state.rotation[:, :2], problem.basis)
+        by_code[..., : state.shape.shape[1]] += self.pivot_basis.T[:2]
+        jacobian = torch.cat([turn, projected[..., None], move, scale[..., None] * by_code], -1)  # (N, L, 2, D)
+        jacobian = (jacobian * (weight / problem.sigma)[..., None]).flatten(1, 2)
+        gradient = (jacobian.mT @ (weight * error).flatten(1)[..., None])[..., 0]
 
-    def _step(self, state: _State, residual: Tensor, jacobian: Tensor, damping: Tensor) -> Tensor:
+        pull = torch.cat([torch.zeros_like(codes[:, :6]), codes], 1) @ self.prior
+        cost = cost + (pull[:, 6:] * codes).sum(1) + 2 * EXP_COST * state.exp.sum(1)
+        gradient = gradient + pull
+        gradient[:, -state.exp.shape[1] :] += EXP_COST
+        return cost, gradient, jacobian.mT @ jacobian + self.prior
+
+    def _step(self, state: _State, gradient: Tensor, hessian: Tensor, damping: Tensor) -> Tensor:
         """The damped Gauss-Newton step (N, D); actions at a bound that push outwards are held."""
-        n = len(jacobian)
-        s, e = state.shape.shape[1], state.exp.shape[1]
-        gradient = (jacobian.mT @ residual[..., None])[..., 0]
-        prior_gradient = torch.cat([residual.new_zeros(n, 6), state.shape, self._prior_gradient(state.exp)], 1)
-        curvature = torch.cat([residual.new_zeros(6), residual.new_ones(s), 1 / EXP_SPREAD**2 * residual.new_ones(e)])
-        gradient = gradient + prior_gradient
-        hessian = jacobian.mT @ jacobian + torch.diag(curvature)
         hessian = hessian + torch.diag_embed(damping[:, None] * hessian.diagonal(dim1=1, dim2=2))
+        e = state.exp.shape[1]
         push = gradient[:, -e:]
         held = ((state.exp <= 0) & (push > 0)) | ((state.exp >= self.exp_limit) & (push < 0))
         free = torch.cat([torch.ones_like(gradient[:, :-e]), (~held).float()], 1)  # (N, D)
@@ -167,33 +201,25 @@ class GeometryFit:
         step: Tensor = torch.linalg.solve(hessian, -gradient * free)
         return step
 
-    def _prior_cost(self, exp: Tensor) -> Tensor:
-        return (exp / EXP_SPREAD).square().sum(1) + 2 * (self.exp_prior * exp).sum(1)
-
-    def _prior_gradient(self, exp: Tensor) -> Tensor:
-        """Half the gradient of the cost, as J^T r is."""
-        return exp / EXP_SPREAD**2 + self.exp_prior
-
-
-EXP_SPREAD = 0.5
-"""Typical size of a facial action that is at work."""
-
 
 def _landmark_weights(like: Tensor) -> Tensor:
-    """(68,) The contour is where the head ends, not a point of it; lips and lids carry the expression."""
+    """(68,) The contour is where the head ends, not quite a point of it; lips and lids carry the expression."""
     weights = like.new_ones(68)
-    weights[ibug.CONTOUR] = 0.15
-    weights[6:11] = 0.4  # the chin stays a point of the head
+    weights[ibug.CONTOUR] = 0.3
     weights[ibug.MOUTH] = 1.5
     weights[ibug.RIGHT_EYE] = weights[ibug.LEFT_EYE] = 1.5
     return weights
 
 
-def _expression_prior(head: OpenHead) -> tuple[Tensor, Tensor]:
-    """(E,) linear cost of each action, which keeps unneeded ones at zero, and (E,) its upper limit."""
-    prior = head.template.new_full((head.exp_size,), 0.5)
-    limit = head.template.new_ones(head.exp_size)
-    return prior, limit
+def _expression_precision(names: list[str]) -> Tensor:
+    """(E, E) of the Gaussian part of the actions' prior: each is small, and much the same on both sides."""
+    precision = torch.eye(len(names)) / EXP_SPREAD**2
+    for left, name in enumerate(names):
+        other = name.removesuffix("Left") + "Right"
+        if name.endswith("Left") and name not in LIMITS and other in names:
+            pair = torch.tensor([left, names.index(other)])
+            precision[pair[:, None], pair] += torch.tensor([[1.0, -1.0], [-1.0, 1.0]]) / ASYMMETRY**2
+    return precision
 
 
 def _cross_columns(points: Tensor) -> Tensor:
