@@ -1,0 +1,166 @@
+"""How well the estimator explains photos: numbers for each photo, a table, and a picture to look at."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from drig.data.photos import read_photo
+from drig.errors import PhotoRejected
+from drig.faces import ibug
+from drig.faces.buffers import Buffers, render_buffers
+from drig.faces.camera import project
+from drig.faces.codes import FaceCodes
+from drig.faces.controls import head_angles
+from drig.faces.estimators import Estimator
+from drig.faces.head import HeadModel
+from drig.faces.landmarks import LandmarkDetector
+from drig.faces.portraits import Portrait, find_portrait
+from drig.pictures import Picture, buffer_pictures, contact_sheet, to_picture
+
+BATCH = 16
+"""Portraits that are fitted together; the results do not depend on it."""
+ACTIONS = 4
+"""How many facial actions are listed, from the strongest down."""
+SHEET_COLUMNS = ("portrait", "landmarks", "on the photo", "rendered", "normal", "albedo")
+_FOUND, _FITTED = (0, 220, 0), (240, 0, 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """The face in a photo and what the estimator made of it."""
+
+    portrait: Portrait
+    codes: FaceCodes
+    """One face."""
+    landmarks: Tensor
+    """(68, 2) image NDC: the fitted head's."""
+    buffers: Buffers
+    """Of one face."""
+    error: float
+    """Mean distance of fitted and detected landmarks, % of the distance between the eyes."""
+    inner_error: float
+    """The same without the contour, whose points slide over the head as it turns."""
+    colour_error: float
+    """Mean |rendered - portrait| on the face from the brows to the chin, % of the range."""
+    angles: tuple[float, float, float]
+    """Yaw, pitch, roll in degrees, signed as in Controls."""
+    actions: tuple[tuple[str, float], ...]
+    """The strongest facial actions."""
+
+
+@dataclass(frozen=True, eq=False)
+class Inspection:
+    """One photo's outcome: a fitted face, or the reason why there is none."""
+
+    photo: str
+    outcome: Fitted | PhotoRejected
+
+
+def inspect(
+    photos: Sequence[str | Path], head: HeadModel, estimator: Estimator, size: int = 256, *, aligned: bool = False
+) -> list[Inspection]:
+    """Finds the largest face in each photo, fits the head to it and measures. DrigError where there is no such file.
+
+    aligned: the photos are FFHQ crops already.
+    """
+    detector = LandmarkDetector()
+    found = [(str(photo), _find(photo, detector, size, aligned)) for photo in photos]
+    fitted = _fit([portrait for _, portrait in found if isinstance(portrait, Portrait)], head, estimator)
+    return [Inspection(name, next(fitted) if isinstance(face, Portrait) else face) for name, face in found]
+
+
+def table(inspections: Iterable[Inspection]) -> str:
+    """One line for each photo, under a heading."""
+    row = "{:<28} {:>5} {:>8} {:>8} {:>8} {:>5} {:>5} {:>5}  {}".format
+    lines = [row("photo", "faces", "error %", "inner %", "colour %", "yaw", "pitch", "roll", "strongest actions")]
+    for inspection in inspections:
+        face, name = inspection.outcome, _short(inspection.photo)
+        if isinstance(face, PhotoRejected):
+            lines.append(f"{name:<28} rejected: {face}")
+            continue
+        actions = ", ".join(f"{action} {value:.1f}" for action, value in face.actions)
+        errors = [f"{value:.1f}" for value in (face.error, face.inner_error, face.colour_error)]
+        lines.append(row(name, face.portrait.faces_found, *errors, *(f"{angle:.0f}" for angle in face.angles), actions))
+    return "\n".join(lines)
+
+
+def sheet(inspections: Iterable[Inspection], cell: int = 200) -> Picture:
+    """A row for each face: detected (green) and fitted (red) landmarks, the rendered head on the photo, the buffers."""
+    faces = [(item.photo, item.outcome) for item in inspections if isinstance(item.outcome, Fitted)]
+    rows = [_pictures(face, cell) for _, face in faces]
+    return contact_sheet(
+        rows, cell=cell, columns=SHEET_COLUMNS, labels=[_short(name).replace("/", "/\n") for name, _ in faces]
+    )
+
+
+def _find(photo: str | Path, detector: LandmarkDetector, size: int, aligned: bool) -> Portrait | PhotoRejected:
+    try:
+        return find_portrait(read_photo(photo), detector, size, aligned=aligned)
+    except PhotoRejected as reason:
+        return reason
+
+
+def _fit(portraits: Sequence[Portrait], head: HeadModel, estimator: Estimator) -> Iterator[Fitted]:
+    for start in range(0, len(portraits), BATCH):
+        batch = portraits[start : start + BATCH]
+        images = torch.from_numpy(np.stack([p.image for p in batch])).permute(0, 3, 1, 2) / 255
+        codes = estimator.fit(images, torch.from_numpy(np.stack([p.landmarks for p in batch])))
+        landmarks = project(head.landmarks(codes, head.vertices(codes)), codes)[..., :2]
+        for i, portrait in enumerate(batch):
+            yield _measure(portrait, images[i], codes[i], landmarks[i], head)
+
+
+def _measure(portrait: Portrait, image: Tensor, codes: FaceCodes, landmarks: Tensor, head: HeadModel) -> Fitted:
+    detected = torch.from_numpy(portrait.landmarks)
+    left, right, _ = ibug.eyes_and_mouth(detected)
+    error = 100 * (landmarks - detected).norm(dim=1) / (left - right).norm()
+    buffers = render_buffers(head, codes, image.shape[-1])
+    face = buffers.alpha[0, 0].bool() & _face_mask(portrait)
+    difference = (buffers.rendered[0].clamp(0, 1) - image).abs().mean(0)
+    names = getattr(head, "expression_names", [f"exp {k}" for k in range(head.exp_size)])
+    strongest = codes.exp[0].abs().topk(min(ACTIONS, head.exp_size)).indices.tolist()
+    yaw, pitch, roll = head_angles(codes)[0].tolist()
+    return Fitted(
+        portrait=portrait,
+        codes=codes,
+        landmarks=landmarks,
+        buffers=buffers,
+        error=error.mean().item(),
+        inner_error=error[ibug.CONTOUR.stop :].mean().item(),
+        colour_error=100 * difference[face].mean().item(),
+        angles=(yaw, pitch, roll),
+        actions=tuple((names[k], codes.exp[0, k].item()) for k in strongest),
+    )
+
+
+def _face_mask(portrait: Portrait) -> Tensor:
+    """(S, S) bool: inside the detected contour and brows, outside the mouth, whose inside has a light of its own."""
+    size = len(portrait.image)
+    points = [tuple(point) for point in ((portrait.landmarks + 1) * size / 2).tolist()]
+    mask = Image.new("1", (size, size))
+    draw = ImageDraw.Draw(mask)
+    draw.polygon([*points[ibug.CONTOUR], *points[26:16:-1]], fill=1)
+    draw.polygon(points[60:68], fill=0)
+    return torch.from_numpy(np.array(mask))
+
+
+def _short(photo: str) -> str:
+    """Folder and file name."""
+    return "/".join(Path(photo).parts[-2:])
+
+
+def _pictures(face: Fitted, cell: int) -> list[Picture]:
+    image = face.portrait.image
+    marked = Image.fromarray(image).resize((2 * cell, 2 * cell))
+    draw = ImageDraw.Draw(marked)
+    for points, colour in ((torch.from_numpy(face.portrait.landmarks), _FOUND), (face.landmarks, _FITTED)):
+        for x, y in ((points + 1) * cell).tolist():
+            draw.ellipse((x - 2, y - 2, x + 2, y + 2), fill=colour)
+    buffers = face.buffers
+    pasted = np.where(buffers.alpha[0, 0, ..., None].numpy() > 0, to_picture(buffers.rendered[0]), image)
+    return [image, np.asarray(marked), pasted, *buffer_pictures(buffers.stacked()[0])]
