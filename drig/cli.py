@@ -144,6 +144,40 @@ def edit(config: EditConfig) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
+class InspectConfig:
+    """Look at what is found in photos: faces, the fitted head, its buffers and how well they explain the photo."""
+
+    photos: Path
+    """A photo, or a folder, searched with its sub-folders."""
+    out: Path = Path("inspection.png")
+    """Picture with a row for each face."""
+    size: int = 256
+    """Side of the portraits in pixels."""
+    aligned: bool = False
+    """The photos are FFHQ crops already."""
+
+
+def inspect(config: InspectConfig) -> None:
+    """Print a line for each photo and write the picture."""
+    from drig import inspection
+    from drig.data.photos import list_photos, save_png
+    from drig.faces.estimators import load_estimator
+    from drig.faces.head import load_head
+
+    head = load_head("open")
+    estimator = load_estimator("fit", head)
+    paths = [str(config.photos)] if config.photos.is_file() else list_photos(config.photos, recursive=True)
+    found = []
+    for path in tqdm(paths, unit="photo", desc="inspect"):
+        found += inspection.inspect([path], head, estimator, config.size, aligned=config.aligned)
+    print(inspection.table(found))
+    if not any(isinstance(item.outcome, inspection.Fitted) for item in found):
+        raise DrigError(f"no face in {config.photos} can be used; the reasons are above")
+    save_png(config.out, inspection.sheet(found))
+    print(f"picture: {config.out}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class IdentitiesConfig:
     """List the personalised identities, or delete one for good."""
 
@@ -187,6 +221,7 @@ def _pipeline(module: str) -> Callable[[str, Sequence[str]], int]:
 
 VERBS = {
     "quickstart": Verb("everything once, on this machine, with a report", _pipeline("pipelines.quickstart")),
+    "inspect": Verb("look at what is found in photos", _here(InspectConfig, inspect, positional=("photos",))),
     "synth": Verb("render synthetic people", _here(SynthConfig, synth)),
     "extract": Verb("photos -> store of physical buffers", _pipeline("pipelines.extract_buffers")),
     "stage1": Verb("train the base rig on many people", _pipeline("pipelines.stage1")),
