@@ -34,21 +34,21 @@ class Contour:
         # Corners and weights (M, 3) of every point: a vertex is a triangle of its own.
         vertex = torch.cat(found)[:, None].expand(-1, 3)
         self.corners = torch.cat([head.landmark_corners, vertex])
-        self.weights = torch.cat([head.landmark_weights, torch.full_like(vertex, 1 / 3, dtype=torch.float32)])
+        self.weights = torch.cat([head.landmark_weights, head.landmark_weights.new_full(vertex.shape, 1 / 3)])
         starts = torch.tensor([68, *map(len, found)]).cumsum(0)
         rows = [
             torch.cat([torch.tensor([landmark]), torch.arange(len(row)) + start])
             for landmark, row, start in zip(SLIDING, found, starts.tolist(), strict=False)
         ]
         # (12, C) points of each sliding landmark, itself first and as filling.
-        self.candidates = pad_sequence(rows, batch_first=True, padding_value=-1)
-        self.candidates = torch.where(self.candidates < 0, torch.tensor(SLIDING)[:, None], self.candidates)
+        candidates = pad_sequence(rows, batch_first=True, padding_value=-1)
+        self.candidates = torch.where(candidates < 0, torch.tensor(SLIDING)[:, None], candidates).to(vertex.device)
         self.side = side[:, 0]  # (12,) -1 in the image's left half
 
     def choose(self, points: Tensor) -> Tensor:
         """Points (N, M, 3) of turned heads -> (N, L) which of them stand for the landmarks: those furthest out."""
         outward = points[:, self.candidates, 0] * self.side[:, None]  # (N, 12, C)
         best = outward.argmax(2, keepdim=True)
-        chosen = torch.arange(68).repeat(len(points), 1)
+        chosen = torch.arange(68, device=points.device).repeat(len(points), 1)
         chosen[:, list(SLIDING)] = self.candidates.expand(len(points), -1, -1).gather(2, best)[..., 0]
         return chosen

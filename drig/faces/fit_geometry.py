@@ -91,7 +91,8 @@ class GeometryFit:
 
     def __init__(self, head: OpenHead) -> None:
         names = [name for name in head.expression_names if not name.startswith(UNSEEN)]
-        self.exp_index = torch.tensor([head.expression_names.index(name) for name in names])  # (E,) among all actions
+        index = torch.tensor([head.expression_names.index(name) for name in names])
+        self.exp_index = index.to(head.faces.device)  # (E,) among all actions
         self.exp_size = head.exp_size
         self.exp_limit = head.template.new_tensor([LIMITS.get(name, 1.0) for name in names])
         prior = torch.block_diag(torch.zeros(6, 6), torch.eye(head.shape_size), _expression_precision(names))

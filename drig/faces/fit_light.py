@@ -32,19 +32,19 @@ GRID = 48
 """Side of the picture in which colours are compared, pixels: light and albedo codes are smooth."""
 TEXELS = 64
 """Side of the texture that is read for it, as coarse as its pixels."""
-START_ITERATIONS, ITERATIONS = 5, 8
+START_ITERATIONS, ITERATIONS = 3, 6
 """Steps on the middle of the face, then on all of it."""
-NOISE = 0.07
+NOISE = 0.05
 """Typical error of an explained pixel, in units of the exposure."""
-OUTLIER = 2.5
+OUTLIER = 3.0
 """Errors of more than about this many times the noise are something else than skin."""
 EVIDENCE = 120.0
 """How many independent pixels a face is worth: neighbours repeat each other."""
 SKIN_LEVEL = 0.6
 """Share of the skin's pixels that are darker than its typical brightness: hair and shadows are dark."""
 TYPICAL_EXPOSURE = 1.1
-EXPOSURE_SHARE = 0.45
-"""How much of unusual brightness (logarithm) is the light's doing; the rest is the skin's."""
+SKIN_SHARE, SKIN_RANGE = 0.65, (0.5, 1.5)
+"""How much of unusual brightness (logarithm) is the skin's doing, and how far that goes; the rest is the exposure's."""
 SATURATED = 0.97
 """Pixels from here on may have been any brighter."""
 FLOOR, FLOOR_SPREAD = 0.12, 0.04
@@ -148,7 +148,8 @@ class LightFit:
         share = (view.weight * view.middle).gather(1, order).cumsum(1)
         middle = (share < SKIN_LEVEL * share[:, -1:]).sum(1, keepdim=True).clamp(max=ratio.shape[1] - 1)
         level = ratio.gather(1, middle)[:, 0].clamp(min=0.02)
-        exposure = level**EXPOSURE_SHARE * TYPICAL_EXPOSURE ** (1 - EXPOSURE_SHARE)
+        low, high = SKIN_RANGE
+        exposure = level / ((level / TYPICAL_EXPOSURE) ** SKIN_SHARE).clamp(low, high)
         return replace(view, pixels=view.pixels / exposure[:, None, None]), exposure
 
     def _evaluate(self, state: Tensor, view: _View) -> tuple[Tensor, Tensor, Tensor]:
