@@ -162,7 +162,7 @@ class Identities:
     def _register(
         self, name: str, weights: Path, run_id: str | None, tags: Mapping[str, str], report: Mapping[str, Any] | None
     ) -> int:
-        _check_name(name)
+        check_name(name)
         size, sha256 = _rig_size(weights), _sha256(weights)
         photos = {} if report is None else {"drig.photos": str(report["photos"])}
         try:
@@ -207,7 +207,7 @@ class Identities:
                 raise
 
     def _version(self, name: str, version: int | str) -> "ModelVersion":
-        _check_name(name)
+        check_name(name)
         client = connect(self.tracking_uri)
         from mlflow.exceptions import MlflowException
 
@@ -242,7 +242,7 @@ class Identities:
         return get_artifact_repository(str(version.source), tracking_uri=self.tracking_uri)
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
     if not _NAME.fullmatch(name):
         raise DrigError(
             f"{name!r} cannot name an identity; use 1 to 64 letters, digits, - and _, the first a letter or a digit"

@@ -68,7 +68,7 @@ def ray_cluster(config: ClusterConfig) -> Iterator[None]:
             log_to_driver=config.worker_output,
             logging_level=logging.ERROR,
         )
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except Exception as error:  # that is what Ray raises where starting took too long, and its subclasses for the rest
         where = f"at {address}" if address else "on this machine"
         raise DrigError(f"no Ray {where}: {error}. {_REMEDY}") from error
     try:

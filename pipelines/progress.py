@@ -8,51 +8,58 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 import ray
 from tqdm import tqdm
 
-if TYPE_CHECKING:
-    from ray.actor import ActorHandle
-
 POLL_S = 0.5
 
 
-class Board:
+class Positions:
     """Positions by name (a photo, a run, an identity), and facts to show beside their sum (a loss, a count)."""
 
     def __init__(self) -> None:
         self._positions: dict[str, int] = {}
         self._facts: dict[str, str] = {}
 
-    def put(self, positions: Mapping[str, int], facts: Mapping[str, str] | None = None) -> None:
+    def put(self, positions: Mapping[str, int], facts: Mapping[str, str]) -> None:
         self._positions.update(positions)
-        self._facts.update(facts or {})
+        self._facts.update(facts)
 
     def read(self) -> tuple[int, dict[str, str]]:
         """The sum of all positions, and the facts."""
         return sum(self._positions.values()), self._facts
 
 
-BoardHandle: TypeAlias = "ActorHandle[Board]"
+class Board:
+    """Positions that every process of the cluster can put and read. Picklable; it ends when no copy is left."""
+
+    def __init__(self) -> None:
+        self._actor: Any = ray.remote(num_cpus=0, max_restarts=-1)(Positions).remote()
+
+    def put(self, positions: Mapping[str, int], facts: Mapping[str, str] | None = None) -> None:
+        """Note where the named pieces of work are; does not wait."""
+        self._actor.put.remote(positions, facts or {})
+
+    def read(self) -> tuple[int, dict[str, str]]:
+        """The sum of all positions, and the facts. Raises RayError while the board is being restarted."""
+        total, facts = ray.get(self._actor.read.remote(), timeout=10.0)
+        return total, facts
 
 
-def start_board() -> BoardHandle:
-    """A board of its own, reachable from every worker that is given the handle. It ends when no handle is left."""
-    actor: Any = ray.remote(num_cpus=0, max_restarts=-1)(Board)
-    board: BoardHandle = actor.remote()
-    return board
+def bar(*, total: int, unit: str, title: str) -> Any:
+    """A tqdm bar on stderr; logs of a job keep every redraw, so that there it is a line every 10 seconds."""
+    terminal = sys.stderr.isatty()
+    return tqdm(total=total, unit=unit, desc=title, mininterval=0.1 if terminal else 10.0, dynamic_ncols=terminal)
 
 
 @contextmanager
-def progress_bar(board: BoardHandle, *, total: int, unit: str, title: str) -> Iterator[None]:
-    """Draws the board on stderr until the block ends: position, rate, time left and facts."""
-    terminal = sys.stderr.isatty()
+def board_bar(board: Board, *, total: int, unit: str, title: str) -> Iterator[None]:
+    """Draws the board until the block ends: position, rate, time left and facts."""
     stop = threading.Event()
-    # Logs of a job keep every redraw: a line every 10 seconds is enough there.
-    with tqdm(total=total, unit=unit, desc=title, mininterval=0.1 if terminal else 10.0, dynamic_ncols=terminal) as bar:
-        thread = threading.Thread(target=_redraw, args=(board, bar, stop), daemon=True)
+    with bar(total=total, unit=unit, title=title) as drawn:
+        thread = threading.Thread(target=_redraw, args=(board, drawn, stop), daemon=True)
         thread.start()
         try:
             yield
@@ -61,13 +68,13 @@ def progress_bar(board: BoardHandle, *, total: int, unit: str, title: str) -> It
             thread.join()
 
 
-def _redraw(board: Any, bar: Any, stop: threading.Event) -> None:
+def _redraw(board: Board, bar: Any, stop: threading.Event) -> None:
     bar.set_postfix_str("starting workers")
     finished = started = False
     while not finished:
         finished = stop.wait(POLL_S)  # and then once more, so that the bar ends on the last position
         try:
-            position, facts = ray.get(board.read.remote(), timeout=10.0)
+            position, facts = board.read()
         except ray.exceptions.RayError:
             continue  # the board is being restarted, or Ray is ending; the bar is a convenience, the work is not
         if position and not started:

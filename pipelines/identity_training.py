@@ -1,0 +1,198 @@
+"""One person: album -> portraits -> codes -> mean shape -> buffers -> stage 2 -> a weights file, and how good it is.
+
+Runs without Ray; `pipelines/personalize.py` runs many of these at once.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from drig.data.albums import Album, load_album, mean_shape
+from drig.data.photos import save_png, to_network
+from drig.diffusion.weights import load_weights
+from drig.editing import Editor, Face
+from drig.errors import DrigError
+from drig.faces.codes import FaceCodes
+from drig.metrics import psnr, ssim
+from drig.pictures import Picture, buffer_pictures, contact_sheet
+from drig.training.config import TrainingConfig
+from drig.training.loop import WEIGHTS, train
+
+RESULT = "result.json"
+SHEET = "sheet.png"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quality:
+    """How close reconstructions come to photos that the training did not see: means over the photos."""
+
+    psnr: float
+    """dB"""
+    ssim: float
+    """0..1"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class IdentityResult:
+    """What came of one person."""
+
+    name: str
+    album: dict[str, Any] = field(default_factory=dict)
+    """Photos used, rejects with reasons, warnings, and the held-out ones."""
+    before: Quality | None = None
+    """Of the base rig on the held-out photos; None without any."""
+    after: Quality | None = None
+    """Of the person's rig."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """The training's last report."""
+    seconds: float = 0.0
+    """Wall time; after an interruption, since then."""
+    version: int | None = None
+    """In the registry of identities."""
+    folder: str = ""
+    """Where the weights and the sheet are, a local path or s3:// URI."""
+    error: str = ""
+    """Why there is no rig for this person; empty if there is."""
+
+    def measures(self) -> dict[str, float]:
+        """before_psnr, before_ssim, after_psnr, after_ssim; empty where nothing was held out."""
+        pairs = (("before", self.before), ("after", self.after))
+        return {f"{when}_{name}": value for when, found in pairs if found for name, value in asdict(found).items()}
+
+    @classmethod
+    def from_json(cls, content: bytes) -> "IdentityResult":
+        values = json.loads(content)
+        for name in ("before", "after"):
+            values[name] = Quality(**values[name]) if values[name] else None
+        return cls(**values)
+
+    def to_json(self) -> bytes:
+        return json.dumps(asdict(self), indent=2).encode()
+
+
+def train_identity(
+    name: str,
+    source: str,
+    base: Path,
+    training: TrainingConfig,
+    *,
+    holdout: int,
+    aligned: bool,
+    folder: Path,
+    device: str = "cpu",
+    on_progress: Callable[[int, dict[str, float]], None] | None = None,
+) -> IdentityResult:
+    """Personalise the rig in `base`; leaves weights.safetensors (mean shape inside) and sheet.png in `folder`.
+
+    holdout: photos kept from training to measure on. Called again after an interruption, it goes on from the newest
+    checkpoint in `folder`. Raises DrigError for an album that cannot be used.
+    """
+    started = time.monotonic()
+    editor = Editor.load(base, device=device)
+    album = load_album(source, editor.detector, editor.size, aligned=aligned)
+    faces = fit_album(editor, album)
+    held = hold_out(len(faces), holdout)
+    kept = [i for i in range(len(faces)) if i not in held]
+    _require_same_album(folder, [album.keys[i] for i in kept])
+    shown = held or kept[:2]
+    before = [editor.edit(faces[i]).image for i in shown]
+    editor.mean_shape = mean_shape(FaceCodes.cat([faces[i].codes for i in kept]))
+    result = train(
+        training,
+        editor.rig,
+        AlbumDataset(editor, [faces[i] for i in kept]),
+        workdir=folder / "training",
+        on_progress=on_progress,
+    )
+    assert result.weights is not None, "nothing asks the loop to stop early"
+    own = Editor(
+        load_weights(result.weights).rig, editor.head, editor.estimator, mean_shape=editor.mean_shape, device=device
+    )
+    own.save(folder / WEIGHTS)
+    after = [own.edit(faces[i]).image for i in shown]
+    save_png(folder / SHEET, _sheet(own, [faces[i] for i in shown], [album.keys[i] for i in shown], before, after))
+    shutil.rmtree(folder / "training")  # the checkpoints are four times the weights, and their work is done
+    truth = [faces[i].portrait.image for i in held]
+    return IdentityResult(
+        name=name,
+        album={**album.report(), "trained_on": len(kept), "held_out": [album.keys[i] for i in held]},
+        before=quality(before, truth),
+        after=quality(after, truth),
+        metrics=result.metrics,
+        seconds=time.monotonic() - started,
+    )
+
+
+def fit_album(editor: Editor, album: Album) -> list[Face]:
+    """The faces of an album as the editor sees them, fitted in one batch."""
+    portraits = torch.from_numpy(np.moveaxis(album.images, -1, 1) / np.float32(255))  # (N, 3, S, S)
+    codes = editor.estimator.fit(portraits, torch.from_numpy(album.landmarks))
+    return [Face(portrait, codes[i], ()) for i, portrait in enumerate(album.portraits)]
+
+
+def hold_out(photos: int, count: int) -> list[int]:
+    """`count` places, evenly over the album, whose order is often that of time. Raises DrigError if none is left."""
+    if photos - count < 1:
+        raise DrigError(
+            f"the album has {photos} usable photos and {count} are to be held out: none is left to learn from. "
+            "Add photos, or hold out fewer."
+        )
+    return [int((i + 0.5) * photos / count) for i in range(count)]
+
+
+def quality(made: Sequence[Picture], truth: Sequence[Picture]) -> Quality | None:
+    """Means over the pictures whose truth is given; None for none."""
+    if not truth:
+        return None
+    pairs = list(zip(made, truth, strict=False))
+    return Quality(
+        psnr=float(np.mean([psnr(m, t) for m, t in pairs])), ssim=float(np.mean([ssim(m, t) for m, t in pairs]))
+    )
+
+
+class AlbumDataset(Dataset[dict[str, Tensor]]):
+    """An album in memory, its buffers rendered as `editor` will render them when it edits: with the mean shape."""
+
+    def __init__(self, editor: Editor, faces: Sequence[Face]) -> None:
+        self.items = [
+            {"image": to_network(face.portrait.image), "buffers": editor.buffers(face.codes).stacked()[0]}
+            for face in faces
+        ]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        return self.items[index]
+
+
+def _require_same_album(folder: Path, keys: Sequence[str]) -> None:
+    """Raise where `folder` holds a training that was begun with other photos; otherwise note these."""
+    file = folder / "photos.json"
+    if file.exists() and json.loads(file.read_text()) != list(keys):
+        raise DrigError(
+            f"{folder} holds a training that was begun with other photos; delete it, or use another folder."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(list(keys)))
+
+
+def _sheet(
+    own: Editor, faces: Sequence[Face], keys: Sequence[str], before: Sequence[Picture], after: Sequence[Picture]
+) -> Picture:
+    """Photos, their buffers with the mean shape, and reconstructions by the base rig and by the person's own."""
+    rows = [
+        [face.portrait.image, *buffer_pictures(own.buffers(face.codes).stacked()[0])[:2], base, personal]
+        for face, base, personal in zip(faces, before, after, strict=True)
+    ]
+    columns = ["portrait", "rendered", "normal", "base rig", "own rig"]
+    return contact_sheet(rows, columns=columns, labels=[Path(key).name for key in keys])

@@ -1,0 +1,333 @@
+"""Stage 1: train the base rig on a store of physical buffers, on any number of workers (SPEC 1).
+
+    python pipelines/stage1.py --preset tiny --dataset runs/buffers
+    ray job submit --working-dir . -- python pipelines/stage1.py --preset ffhq256 --dataset s3://.. --storage s3://..
+
+The same command continues an interrupted run. Ray Train starts the workers, restarts them after a failure and keeps the
+checkpoints; what is trained, and how, is `drig.training`.
+"""
+
+import hashlib
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+
+from drig import config as configs
+from drig import storage
+from drig.data.photos import save_png, to_photo
+from drig.data.store import MANIFEST, Manifest, StoreDataset, StoreKind
+from drig.diffusion.network import RIG_PRESETS, Rig, RigConfig
+from drig.diffusion.samplers import ddim
+from drig.diffusion.weights import load_weights, save_weights
+from drig.errors import DrigError
+from drig.identities import Identities
+from drig.pictures import contact_sheet, to_picture
+from drig.randomness import derive_seed, torch_generator
+from drig.tracking import Run, Tracker, tracking_uri
+from drig.training.checkpoints import adopt
+from drig.training.config import CHANGEABLE, TRAINING_PRESETS, TrainingConfig
+from drig.training.loop import WEIGHTS, train
+from pipelines.cluster import ClusterConfig, ray_cluster, use_gpu
+from pipelines.progress import Board, board_bar
+from pipelines.run_folder import absolute, open_run
+
+RESULT = "result.json"
+COPY_TIMEOUT_S = 7200
+"""How long workers wait for one of them to copy the dataset to their node."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage1Config:
+    """Train the base rig on a buffer store."""
+
+    dataset: str
+    """Buffer store, as extract_buffers writes it; a local folder or an s3:// prefix, which every node copies once."""
+    storage: str = "runs/stage1"
+    """Folder or s3:// prefix of this run: checkpoints, sample grids, weights. Given again, the run goes on."""
+    runs: Path = Path("runs")
+    """Folder of the MLflow database that records the run; MLFLOW_TRACKING_URI overrides it."""
+    rig: RigConfig = RIG_PRESETS["tiny"]
+    """The network."""
+    training: TrainingConfig = TRAINING_PRESETS["tiny-stage1"]
+    """Budget and optimiser."""
+    workers: int = 2
+    """Processes that train together; each has a GPU where there are any."""
+    max_failures: int = 3
+    """Restarts after lost workers before giving up."""
+    grid: int = 8
+    """Portraits of the dataset that every checkpoint reconstructs, for looking at. 0 = none."""
+    register: bool = True
+    """Make the result the base rig that identities start from."""
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    """Where it runs."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("workers", 1), ("max_failures", 0), ("grid", 0)):
+            if getattr(self, name) < least:
+                raise DrigError(f"{name} is {getattr(self, name)}; give {least} or more")
+        self.training.share(self.workers)  # a batch that the workers cannot share is an error before anything starts
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "tiny": {"rig": RIG_PRESETS["tiny"], "training": TRAINING_PRESETS["tiny-stage1"], "workers": 2},
+    # SPEC 1: 8 workers x 32, 12.8 M samples.
+    "ffhq256": {
+        "rig": RIG_PRESETS["rig256"],
+        "training": TRAINING_PRESETS["paper-stage1"],
+        "workers": 8,
+        "cluster": ClusterConfig(gpu=True),
+    },
+}
+
+
+@dataclass(frozen=True)
+class Stage1Result:
+    """What a finished run came to."""
+
+    weights: str
+    """The trained rig, a local path or s3:// URI."""
+    version: int | None
+    """Its version as the base rig of the identities; None if it was not registered."""
+    samples_seen: int
+    metrics: dict[str, float]
+    """The last report: loss, loss_quarter_1..4, gradient_norm, samples_per_second, learning_rate."""
+    run_id: str
+    """Of the MLflow run."""
+
+
+_CHANGEABLE = {  # what the same run may be continued with other values of
+    "dataset",
+    "storage",
+    "runs",
+    "workers",
+    "max_failures",
+    "grid",
+    "register",
+    "cluster",
+    *(f"training.{name}" for name in CHANGEABLE),
+}
+
+
+def fit(config: Stage1Config) -> Stage1Result:
+    """Train to the end of the budget; a run that has reached it returns at once. Raises DrigError."""
+    config = replace(config, dataset=absolute(config.dataset), storage=absolute(config.storage))
+    kind = _kind(config)
+    open_run(config.storage, config, changeable=_CHANGEABLE)
+    if (finished := _finished(config)) is not None:
+        return finished
+    tracker = Tracker(tracking_uri(config.runs), "stage1")
+    with tracker.run(Path(config.storage).name, key=config.storage) as run, ray_cluster(config.cluster):
+        run.log_config(configs.to_dict(config))
+        outcome = _fit(Job(config, kind, run, Board()))
+        version = _register(config, run) if config.register else None
+    result = Stage1Result(storage.join(config.storage, WEIGHTS), version, run_id=run.id, **outcome)
+    storage.write_bytes(storage.join(config.storage, RESULT), json.dumps(asdict(result), indent=2).encode())
+    return result
+
+
+def _kind(config: Stage1Config) -> StoreKind:
+    """What the dataset holds. Raises DrigError if there is none, or not of the network's size."""
+    if storage.is_s3(config.dataset):
+        content = json.loads(storage.read_bytes(storage.join(config.dataset, MANIFEST)))
+        kind = StoreKind(size=content["size"], head=content["head"], estimator=content["estimator"])
+    else:
+        kind = Manifest.load(Path(config.dataset)).kind
+        StoreDataset(config.dataset)  # complete, and not empty
+    if kind.size != config.rig.size:
+        raise DrigError(
+            f"{config.dataset} holds portraits of {kind.size} px and the network is for {config.rig.size} px. "
+            f"Extract buffers with --size {config.rig.size}, or choose a network of {kind.size} px."
+        )
+    return kind
+
+
+def _finished(config: Stage1Config) -> Stage1Result | None:
+    """The result of this run, if its budget has been reached."""
+    file = storage.join(config.storage, RESULT)
+    if not storage.exists(file):
+        return None
+    result = Stage1Result(**json.loads(storage.read_bytes(file)))
+    return result if result.samples_seen >= config.training.total else None
+
+
+def _register(config: Stage1Config, run: Run) -> int:
+    identities = Identities(run.uri)
+    with tempfile.TemporaryDirectory() as folder:
+        weights = Path(folder) / WEIGHTS
+        weights.write_bytes(storage.read_bytes(storage.join(config.storage, WEIGHTS)))
+        return identities.register_base(weights, run_id=run.id)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the driver sends to every worker."""
+
+    config: Stage1Config
+    kind: StoreKind
+    """Of the dataset: the weights file names the head model and the estimator that they belong to."""
+    run: Run
+    board: Board
+
+
+def _fit(job: Job) -> dict[str, Any]:
+    """Run the workers to the end; what rank 0 returns."""
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    config = job.config
+    trainer: Any = TorchTrainer(  # its annotations are those of the older trainer, without return values
+        cast(Any, train_worker),
+        train_loop_config={"job": job},
+        torch_config=TorchConfig(timeout_s=COPY_TIMEOUT_S),
+        scaling_config=ScalingConfig(num_workers=config.workers, use_gpu=use_gpu(config.cluster)),
+        run_config=RunConfig(
+            name="ray_train",
+            storage_path=config.storage,
+            failure_config=FailureConfig(max_failures=config.max_failures),
+            checkpoint_config=CheckpointConfig(num_to_keep=config.training.keep),
+        ),
+    )
+    try:
+        with board_bar(job.board, total=config.training.total, unit="sample", title="stage 1"):
+            outcome: dict[str, Any] = trainer.fit().return_value
+            return outcome
+    except WorkerGroupError as error:
+        for failure in error.worker_failures.values():
+            if isinstance(failure, DrigError):
+                raise failure from error
+        raise
+
+
+def train_worker(loop_config: dict[str, Any]) -> dict[str, Any]:
+    """What one worker does; Ray Train calls it on each."""
+    from ray import train as ray_train
+    from ray.train.torch import get_device
+
+    # Config
+    job: Job = loop_config["job"]
+    config, context = job.config, ray_train.get_context()
+    rank, world_size = context.get_world_rank(), context.get_world_size()
+    # Data
+    dataset = StoreDataset(_local_store(config.dataset, copy=context.get_local_rank() == 0))
+    # Model
+    device = get_device()
+    rig = Rig.from_seed(config.rig, derive_seed(config.training.seed, "rig")).to(device)
+    with tempfile.TemporaryDirectory(prefix="drig-stage1-") as scratch:
+        # Restore
+        workdir = Path(scratch)
+        if (checkpoint := ray_train.get_checkpoint()) is not None:
+            with checkpoint.as_directory() as folder:
+                adopt(Path(folder), workdir)
+        # Loop
+        reporter = Reporter(job, dataset, device)
+        result = train(
+            config.training,
+            rig,
+            dataset,
+            workdir=workdir,
+            rank=rank,
+            world_size=world_size,
+            on_progress=reporter.progress,
+            on_checkpoint=reporter.checkpoint,
+        )
+        # Report
+        if rank == 0:
+            assert result.weights is not None, "nothing asks the loop to stop early"
+            _publish(job, result.weights)
+            job.run.flush()
+    return {"samples_seen": result.samples_seen, "metrics": result.metrics}
+
+
+def _local_store(place: str, *, copy: bool) -> Path:
+    """The dataset on this node's disk. From S3 one worker a node copies it, the others wait for it."""
+    if not storage.is_s3(place):
+        return Path(place)
+    content = hashlib.sha256(storage.read_bytes(storage.join(place, MANIFEST))).hexdigest()
+    local = Path(tempfile.gettempdir()) / f"drig-store-{content[:16]}"
+    if copy and not local.exists():
+        storage.download_folder(place, local)
+    if dist.is_initialized():
+        dist.barrier()
+    return local
+
+
+def _publish(job: Job, weights: Path) -> None:
+    """Put the trained rig where users find it, with the names of the physical layer that it was trained with."""
+    loaded = load_weights(weights)
+    metadata = {**loaded.metadata, "head": job.kind.head, "estimator": job.kind.estimator}
+    complete = weights.with_name("complete.safetensors")
+    save_weights(complete, loaded.rig, loaded.tensors, metadata)
+    storage.write_bytes(storage.join(job.config.storage, WEIGHTS), complete.read_bytes())
+
+
+class Reporter:
+    """Where the loop's reports go: the progress bar and MLflow, sample grids, checkpoints to Ray Train's storage."""
+
+    def __init__(self, job: Job, dataset: StoreDataset, device: torch.device) -> None:
+        self.job = job
+        self.device = device
+        count = min(job.config.grid, len(dataset))
+        self.fixed = [dataset[i * len(dataset) // count] for i in range(count)]
+
+    def progress(self, samples: int, metrics: dict[str, float]) -> None:
+        self.job.board.put({"stage1": samples}, {"loss": f"{metrics['loss']:.4f}"})
+        self.job.run.log_metrics(metrics, samples=samples)
+
+    def checkpoint(self, folder: Path | None, samples: int, metrics: dict[str, float]) -> None:
+        """Called on every rank, since Ray Train waits for all; `folder` is rank 0's alone."""
+        from ray import train as ray_train
+
+        if folder is not None and self.fixed:
+            self._log_grid(folder, samples)
+        ray_train.report(
+            {**metrics, "samples_seen": samples},
+            checkpoint=None if folder is None else ray_train.Checkpoint.from_directory(folder),
+            checkpoint_dir_name=f"checkpoint_{samples:012d}",
+        )
+
+    def _log_grid(self, folder: Path, samples: int) -> None:
+        """What the weights that a user would get make of the same portraits, from the same noise every time."""
+        averaged = folder / "ema.safetensors"
+        rig = load_weights(averaged if averaged.exists() else folder / "rig.safetensors").rig.to(self.device)
+        image = torch.stack([item["image"] for item in self.fixed])  # (N, 3, S, S)
+        buffers = torch.stack([item["buffers"] for item in self.fixed])  # (N, 9, S, S)
+        noise = torch.randn(image.shape, generator=torch_generator(self.job.config.training.seed, "grid"))
+        with torch.no_grad():
+            code = rig.encode(image.to(self.device))
+            made = ddim(rig, noise.to(self.device), buffers.to(self.device), code)  # (N, 3, S, S)
+        rows = [[*to_photo(image)], [to_picture(b[:3]) for b in buffers], [*to_photo(made)]]
+        sheet = contact_sheet(rows, labels=["portrait", "rendered", "reconstruction"])
+        save_png(storage.join(self.job.config.storage, "samples", f"{samples:012d}.png"), sheet)
+        self.job.run.log_image(f"samples/{samples:012d}", sheet)
+
+
+def report(result: Stage1Result) -> None:
+    """Print what came of the run and what to do next."""
+    speed, loss = result.metrics["samples_per_second"], result.metrics["loss"]
+    print(f"stage 1: {result.samples_seen:,} samples, loss {loss:.4f}, {speed:.1f} samples/s")
+    print(f"weights: {result.weights}")
+    if result.version is not None:
+        print(f"base rig: version {result.version}; give it people with pipelines/personalize.py")
+
+
+def main(argv: Sequence[str] | None = None, *, prog: str = "stage1") -> int:
+    """The command line; returns the exit code."""
+    return configs.run(
+        Stage1Config,
+        lambda config: report(fit(config)),
+        argv,
+        prog=prog,
+        description="Train the base rig on a buffer store.",
+        presets=PRESETS,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
