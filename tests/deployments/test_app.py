@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -62,10 +63,11 @@ class Served:
 def random_editor(seed: int) -> Editor:
     """An editor whose rig is untrained, but not at its initial values: those would ignore the buffers."""
     head = OpenHead.load()
-    rig, generator = Rig(SMALL), torch.Generator().manual_seed(seed)
-    with torch.no_grad():
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(seed)  # PyTorch's initial values come from the global generator
+        rig = Rig(SMALL)
         for parameter in rig.parameters():
-            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+            parameter.add_(0.05 * torch.randn(parameter.shape))
     return Editor(rig, head, load_estimator("fit", head))
 
 
@@ -91,6 +93,16 @@ def served(ray_local: None, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield Served(url, identities, (photo_of_a_head(0), photo_of_a_head(1)))
 
 
+def test_a_port_in_use(ray_local: None, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        config = ServeConfig(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
+        with pytest.raises(DrigError, match="choose another one"), serving(config, port=taken.getsockname()[1]):
+            pass
+    assert not serve.status().proxies
+
+
 @pytest.mark.parametrize("name", ["base", "ada"])
 def test_an_edit_over_http_is_the_edit_in_this_process(served: Served, name: str) -> None:
     source, target = served.photos
@@ -105,6 +117,7 @@ def test_an_edit_over_http_is_the_edit_in_this_process(served: Served, name: str
         steps=4,
         seed=3,
     )
+    np.testing.assert_array_equal(read_photo(response.content), edit.image)
     assert response.content == encode_png(edit.image)
     assert response.headers["x-drig-identity"] == name
     assert json.loads(response.headers["x-drig-warnings"]) == list(edit.warnings)
@@ -192,16 +205,6 @@ def test_unknown_settings_and_a_missing_store_are_refused(monkeypatch: pytest.Mo
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with pytest.raises(DrigError, match="give tracking_uri"):
         ServeConfig()
-
-
-def test_a_port_in_use(ray_local: None, tmp_path: Path) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        config = ServeConfig(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
-        with pytest.raises(DrigError, match="choose another one"), serving(config, port=taken.getsockname()[1]):
-            pass
-    assert not serve.status().proxies
 
 
 def test_the_command_checks_before_it_starts_ray(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
