@@ -19,7 +19,6 @@ from pathlib import Path
 
 import httpx
 import numpy as np
-import ray
 import torch
 from PIL import Image
 from tqdm import tqdm
@@ -29,7 +28,7 @@ from deployments.serve import serving
 from drig import config as configs
 from drig.data.albums import Album, load_album
 from drig.data.photos import read_photo, save_png
-from drig.data.synthetic import render_portrait, sample_person, sample_shot, write_people
+from drig.data.synthetic import render_portrait, sample_person, sample_shot
 from drig.diffusion.network import RIG_PRESETS
 from drig.editing import Editor
 from drig.errors import DrigError
@@ -41,7 +40,7 @@ from drig.pictures import Picture
 from drig.tracking import Tracker, tracking_uri
 from drig.training.config import TRAINING_PRESETS, TrainingConfig
 from drig.training.loop import WEIGHTS
-from pipelines import personalize, progress, stage1
+from pipelines import personalize, stage1
 from pipelines.cluster import ClusterConfig, ray_cluster
 from pipelines.edit_sheet import EditSheet, edit_sheet
 from pipelines.extract_buffers import ExtractConfig, extract
@@ -57,10 +56,9 @@ from pipelines.quickstart_report import (
     time_section,
 )
 from pipelines.report import write_report
+from pipelines.synthesize import PHOTO_SIZE, render_people
 
 RIG = RIG_PRESETS["tiny"]
-PHOTO_SIZE = 256
-"""Side of the synthetic photos, pixels: faces are found at full detail and then shrunk to the rig's size."""
 ALBUM_SEED = 1_000_003
 """Added to the seed for the people of the albums, so that stage 1 has met none of them."""
 
@@ -208,22 +206,6 @@ def _check_album(photos: Path) -> Album:
     for warning in album.warnings:
         print(f"  {warning}")
     return album
-
-
-def render_people(folder: Path, people: int, photos: int, seed: int) -> Path:
-    """Synthetic people, one Ray task each; those that are there already are kept."""
-    render = ray.remote(num_cpus=1)(_render_person)
-    pending = [render.remote(folder, person, photos, seed) for person in range(people)]
-    with progress.bar(total=people * photos, unit="portrait", title=folder.name) as bar:
-        while pending:
-            done, pending = ray.wait(pending)
-            bar.update(sum(ray.get(done)))
-    return folder
-
-
-def _render_person(folder: Path, person: int, photos: int, seed: int) -> int:
-    torch.set_num_threads(1)
-    return len(list(write_people(folder, people=range(person, person + 1), photos=photos, size=PHOTO_SIZE, seed=seed)))
 
 
 def _extraction(config: QuickstartConfig, population: Path) -> ExtractConfig:
