@@ -55,7 +55,7 @@ def _gradient(rng: np.random.Generator) -> Array:
     x, y = _grid()
     cx, cy = rng.uniform(0, 1, 2)
     glow = np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / rng.uniform(0.15, 0.8))[..., None]
-    wall = _colour(rng, 0.6, (0.05, 0.7))
+    wall = _colour(rng, 0.4, (0.05, 0.75))
     lit: Array = wall * (0.35 + 0.75 * glow) * (1 + 0.02 * spectral_noise(_SIZE, 1.0, rng)[..., None])
     return lit
 
@@ -113,7 +113,7 @@ def _outdoors(rng: np.random.Generator) -> Array:
 def _texture(rng: np.random.Generator) -> Array:
     """Plaster, brick or boards."""
     x, y = _grid()
-    wall = _colour(rng, 0.45, (0.1, 0.55))
+    wall = _colour(rng, 0.25, (0.1, 0.55))
     relief = 0.12 * spectral_noise(_SIZE, rng.uniform(0.4, 1.2), rng)
     kind = rng.integers(3)
     if kind == 1:

@@ -10,7 +10,7 @@ from drig.data.synthetic.arrays import Array
 _MOODS: dict[str, dict[str, float]] = {
     "rest": {},
     "smile": {"mouthSmile": 0.75, "cheekSquint": 0.35, "eyeSquint": 0.2, "mouthDimple": 0.2},
-    "grin": {"mouthSmile": 0.9, "cheekSquint": 0.5, "eyeSquint": 0.3, "mouthUpperUp": 0.35, "mouthLowerDown": 0.35},
+    "grin": {"mouthSmile": 0.9, "cheekSquint": 0.5, "eyeSquint": 0.3, "mouthUpperUp": 0.5, "mouthLowerDown": 0.4},
     "laugh": {"mouthSmile": 0.9, "cheekSquint": 0.7, "eyeSquint": 0.5, "jawOpen": 0.4, "mouthUpperUp": 0.4},
     "talk a": {"jawOpen": 0.4, "mouthLowerDown": 0.25, "mouthUpperUp": 0.15},
     "talk e": {"jawOpen": 0.18, "mouthStretch": 0.4, "mouthLowerDown": 0.3},

@@ -34,7 +34,7 @@ def grow_brows(anatomy: Anatomy, brows: Brows, colour: Array, rng: np.random.Gen
     arcs = [anatomy.landmarks[21:16:-1], anatomy.landmarks[22:27]]  # from the nose outwards
     # The landmarks lie on the brows' upper edge and go a little beyond both ends.
     drop = vector(-0.0008, -0.0022, -0.0030, -0.0022, -0.0006)[:, None] + brows.lift * anatomy.unit
-    curves = [_curve(arc + drop * vector(0, 1, 0), 40)[4:36] for arc in arcs]
+    curves = [_curve(arc + drop * vector(0, 1, 0), 44)[7:39] for arc in arcs]
     for curve in curves:
         gap = np.linalg.norm(anatomy.vertices[:, None] - curve[None], axis=-1).min(1)
         near = np.maximum(near, gap < 0.012)
@@ -54,12 +54,12 @@ def grow_brows(anatomy: Anatomy, brows: Brows, colour: Array, rng: np.random.Gen
     up = np.interp(along, [0, 0.25, 0.6, 1], [1.3, 0.55, 0.1, -0.15]) - 90 * above
     direction = tangent + up[:, None] * vector(0, 1, 0) + 0.18 * normals + rng.normal(0, 0.16, points.shape)
     length = rng.uniform(0.0045, 0.0085, len(points)) * np.interp(along, [0, 0.3, 1], [0.9, 1, 0.75])
-    strands = _short_strands(points, direction, normals, length, colour, 0.00042, 0.8, rng)
+    strands = _short_strands(points, direction, normals, length, colour, 0.00036, 0.75, rng)
     return root_strands(roots, anatomy.vertices, anatomy.normals, strands)
 
 
 def beard_density(anatomy: Anatomy, kind: str, points: Array, noise: Array, lips: Array) -> Array:
-    """(S,) density in [0, 1] of a beard at points (S, 3) of the skin; `lips` (S,) is 1 on them, noise of deviation 1."""
+    """(S,) density in [0, 1] of a beard at points (S, 3) of skin; `lips` (S,) is 1 on them, noise has deviation 1."""
     landmarks, third = anatomy.landmarks, anatomy.unit
     azimuth, _, _ = anatomy.angles(points)
     azimuth = np.abs(azimuth)

@@ -10,14 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from scipy.spatial.transform import Rotation
 
-from drig.data.synthetic.arrays import Array, Mask
+from drig.data.synthetic.arrays import Array
 from drig.data.synthetic.people import Person
 from drig.data.synthetic.shots import Camera, Shot
 from drig.faces.alignment import face_quad
-from drig.faces.codes import FaceCodes
 from drig.faces.ibug import ffhq_centre
 
 if TYPE_CHECKING:
@@ -77,7 +75,7 @@ def _crop_angle(head: "HeadModel", person: Person, shot: Shot) -> float:
 
 
 def _place(head: "HeadModel", person: Person, shot: Shot, rotation: Array, lean: Array) -> View:
-    codes = person.codes(shot.expression, Rotation.from_matrix(rotation).as_rotvec())
+    codes = person.codes(shot.expression, rotation)
     posed = head.vertices(codes)
     landmarks = head.landmarks(codes, posed)[0].numpy().astype(np.float64)
     centre = ffhq_centre(landmarks)
@@ -106,23 +104,3 @@ def _crop(view: View) -> tuple[float, float, Array]:
     half = 0.5 * float(np.hypot(*across)) * camera.scale
     middle = quad.mean(0) * [1, -1] + np.array(camera.shift) * half
     return float(np.arctan2(-across[1], across[0])) + camera.turn, half, middle
-
-
-def orthographic_camera(view: View, vertices: torch.Tensor, landmarks: torch.Tensor, seen: Mask) -> Array:
-    """(3,) scale, tx, ty with which SPEC 5's camera projects the posed head most like this view's.
-
-    vertices (V, 3), landmarks (68, 3): posed by the codes, in their world. seen (V,): vertices that matter.
-    """
-    world = np.concatenate([vertices.numpy()[seen], np.repeat(landmarks.numpy(), 8, 0)])[:, :2].astype(np.float64)
-    target = np.concatenate([view.vertices[seen], np.repeat(view.landmarks, 8, 0)])
-    ndc = view.project(target)[:, :2].astype(np.float64) * [1, -1]
-    spread, wanted = world - world.mean(0), ndc - ndc.mean(0)
-    scale = (spread * wanted).sum() / np.square(spread).sum()
-    shift = ndc.mean(0) / scale - world.mean(0)
-    return np.array([scale, *shift], np.float32)
-
-
-def to_codes(person: Person, shot: Shot, view: View, cam: Array, light: Array) -> FaceCodes:
-    """The ground truth in the head's own codes."""
-    codes = person.codes(shot.expression, Rotation.from_matrix(view.rotation).as_rotvec())
-    return codes.replace(cam=torch.from_numpy(cam)[None], light=torch.from_numpy(light)[None])

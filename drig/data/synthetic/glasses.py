@@ -68,7 +68,7 @@ def build_frame(anatomy: Anatomy, glasses: Glasses) -> Frame:
         outline = np.concatenate([centre[:2] + flat, np.zeros((len(flat), 1))], 1)
         # The front is bent around the face, and stands off the bridge of the nose.
         reach = np.abs(outline[:, 0] - bridge[0])
-        outline[:, 2] = bridge[2] + 0.007 - 1.1 * reach**2 / 0.11 - 0.05 * (outline[:, 1] - centre[1])
+        outline[:, 2] = bridge[2] + 0.0105 - 0.9 * reach**2 / 0.11 - 0.05 * (outline[:, 1] - centre[1])
         tubes.append((outline.astype(np.float32), glasses.thickness, True))
         lenses.append(outline.astype(np.float32))
         tubes.append((_temple(anatomy, outline, sign), max(0.7 * glasses.thickness, 0.0012), False))

@@ -15,8 +15,8 @@ from drig.data.synthetic.anatomy import Anatomy
 from drig.data.synthetic.arrays import Array, Indices, Mask, unit
 from drig.data.synthetic.strands import Strands
 
-POINTS = 16
-"""Points of a strand."""
+_POINTS, _CURLY_POINTS = 16, 31
+"""Points of a strand; 1 more than a multiple of 3 (see `hair_light`)."""
 
 _HAIRLINE_AZIMUTH = [0, 22, 42, 56, 66, 76, 84, 100, 125, 180]
 _HAIRLINE_HEIGHT = [0.92, 0.95, 0.84, 0.58, 0.18, -0.30, -0.05, -0.45, -1.0, -1.15]
@@ -63,6 +63,11 @@ class Style:
     cut: float | None = None
     """Height at which hanging hair is cut, in units over the brows (the chin is at about -2.1)."""
 
+    @property
+    def points(self) -> int:
+        """K"""
+        return _CURLY_POINTS if self.turns > 2 else _POINTS
+
 
 STYLES: dict[str, Style] = {
     style.name: style
@@ -77,9 +82,9 @@ STYLES: dict[str, Style] = {
               lift=0.45, weight=0.35, volume=0.014, lock=0.5, locks=260, frizz=0.08),
         Style(name="swept back", strands=8500, length=0.10, sides=0.018, comb="back",
               lift=0.55, weight=0.2, volume=0.018, lock=0.55, locks=260, frizz=0.08),
-        Style(name="curly short", strands=8000, length=0.055, sides=0.03, comb="radial",
+        Style(name="curly short", strands=7000, length=0.055, sides=0.03, comb="radial",
               lift=0.9, weight=0.25, volume=0.02, lock=0.85, locks=420, curl=0.006, turns=2.5, frizz=0.3),
-        Style(name="afro", strands=9500, length=0.075, sides=0.065, comb="radial",
+        Style(name="afro", strands=8000, length=0.075, sides=0.065, comb="radial",
               lift=1.0, weight=0.0, volume=0.02, lock=0.6, locks=900, curl=0.0035, turns=6.0, frizz=0.5),
         Style(name="bob", strands=7500, length=0.26, sides=0.24, comb="part",
               lift=0.25, weight=0.9, volume=0.018, lock=0.45, locks=220, frizz=0.06, cut=-1.75),
@@ -89,9 +94,9 @@ STYLES: dict[str, Style] = {
               lift=0.25, weight=0.9, volume=0.02, lock=0.5, locks=200, curl=0.006, turns=1.2, frizz=0.08),
         Style(name="long fringe", strands=7500, length=0.40, sides=0.36, comb="part",
               lift=0.25, weight=0.9, volume=0.018, lock=0.4, locks=200, frizz=0.06, fringe=0.1),
-        Style(name="wavy", strands=7500, length=0.36, sides=0.33, comb="part",
+        Style(name="wavy", strands=5500, length=0.36, sides=0.33, comb="part",
               lift=0.35, weight=0.8, volume=0.03, lock=0.7, locks=170, curl=0.013, turns=2.6, frizz=0.15),
-        Style(name="curly long", strands=7500, length=0.30, sides=0.28, comb="part",
+        Style(name="curly long", strands=5500, length=0.30, sides=0.28, comb="part",
               lift=0.6, weight=0.7, volume=0.045, lock=0.85, locks=300, curl=0.010, turns=6.0, frizz=0.3),
         Style(name="bun", strands=7000, length=0.30, sides=0.30, comb="bun",
               lift=0.1, weight=0.0, volume=0.006, lock=0.3, locks=260, frizz=0.04),
@@ -145,11 +150,15 @@ def grow(
     count = len(roots)
     top = _top_weight(anatomy, roots)
     length = (style.sides + (style.length - style.sides) * top) * rng.uniform(0.8, 1.05, count)
+    normals = unit(0.6 * normals + 0.4 * unit(roots - anatomy.skull))  # smoother beside the ears
     comb = _comb(anatomy, style, roots, normals, part, rng)
+    if style.comb == "bun":
+        length = 1.25 * np.linalg.norm(roots - _bun_centre(anatomy), axis=1)
     points = _trace(anatomy, style, roots, normals, comb, length, rng)
     points = _cut(anatomy, style, points, rng)
     points, leader = _lock(style, anatomy, points, rng)
-    points = _off_the_face(anatomy, style, points)
+    if style.comb != "bun":
+        points = _off_the_face(anatomy, style, points)
     return _finish(points, leader, colours, rng)
 
 
@@ -202,18 +211,18 @@ def _bun_centre(anatomy: Anatomy) -> Array:
 def _trace(
     anatomy: Anatomy, style: Style, roots: Array, normals: Array, comb: Array, length: Array, rng: np.random.Generator
 ) -> Array:
-    """(S, POINTS, 3): strands grown from their roots along the comb and then down, outside of the head."""
+    """(S, K, 3): strands grown from their roots along the comb and then down, outside of the head."""
     count = len(roots)
-    step = (length / (POINTS - 1)).astype(np.float32)[:, None]
+    step = (length / (style.points - 1)).astype(np.float32)[:, None]
     layer = (rng.uniform(0.05, 1, count) * style.volume).astype(np.float32)
     direction = style.lift * normals + (1 - 0.6 * style.lift) * comb
     direction = unit(direction)
-    points = np.empty((count, POINTS, 3), np.float32)
+    points = np.empty((count, style.points, 3), np.float32)
     points[:, 0] = roots
     here: Array = roots.astype(np.float32)
     down = np.array([0, -1, 0], np.float32)
     bend = rng.normal(0, style.frizz * 0.35, (count, 3)).astype(np.float32)
-    for k in range(1, POINTS):
+    for k in range(1, style.points):
         travelled = step[:, 0] * k
         outward = unit(here - anatomy.skull)
         settled = np.clip(travelled / 0.06, 0, 1)[:, None] * style.weight
@@ -229,7 +238,7 @@ def _trace(
         # Out of the head: back to a clearance that grows with the distance from the root.
         offset = here - anatomy.skull
         distance = np.linalg.norm(offset, axis=1)
-        floor = anatomy.surface(here) + np.minimum(travelled * 0.5, layer) + 0.001
+        floor = anatomy.surface(here) + np.minimum(travelled * 0.5, layer) + 0.0025
         outward = unit(offset)
         inside = distance < floor
         here = np.where(inside[:, None], anatomy.skull + outward * floor[:, None], here)
@@ -249,14 +258,14 @@ def _cut(anatomy: Anatomy, style: Style, points: Array, rng: np.random.Generator
         limit = np.where(fringe, style.fringe, limit)
     limit = limit + rng.normal(0, 0.06, count)
     below = height < limit[:, None]
-    first = np.where(below.any(1), below.argmax(1), POINTS - 1)
+    first = np.where(below.any(1), below.argmax(1), style.points - 1)
     before = np.maximum(first - 1, 0)
     rows = np.arange(count)
     drop = height[rows, before] - height[rows, first]
     part = np.clip((height[rows, before] - limit) / np.maximum(drop, 1e-6), 0.05, 1)
-    end = np.where(below.any(1), before + part, POINTS - 1)
-    where = np.linspace(0, 1, POINTS)[None] * end[:, None]  # (S, K)
-    low = np.minimum(where.astype(int), POINTS - 2)
+    end = np.where(below.any(1), before + part, style.points - 1)
+    where = np.linspace(0, 1, style.points)[None] * end[:, None]  # (S, K)
+    low = np.minimum(where.astype(int), style.points - 2)
     share = (where - low)[..., None].astype(np.float32)
     cut: Array = points[rows[:, None], low] * (1 - share) + points[rows[:, None], low + 1] * share
     return cut
@@ -267,7 +276,7 @@ def _lock(style: Style, anatomy: Anatomy, points: Array, rng: np.random.Generato
     count = len(points)
     guides = rng.choice(count, min(style.locks, count), replace=False)
     _, nearest = cKDTree(points[guides, 0]).query(points[:, 0])
-    along = np.linspace(0, 1, POINTS, dtype=np.float32)[None, :, None]
+    along = np.linspace(0, 1, style.points, dtype=np.float32)[None, :, None]
     pull = style.lock * along**0.8 * rng.uniform(0.6, 1.0, (count, 1, 1)).astype(np.float32)
     points = points + pull * (points[guides[nearest]] - points)
     if style.curl > 0:
@@ -288,9 +297,9 @@ def _off_the_face(anatomy: Anatomy, style: Style, points: Array) -> Array:
     azimuth, _, _ = anatomy.angles(points)
     limit = np.interp(anatomy.height(points), _FACE_HEIGHT, _FACE_AZIMUTH)
     limit = np.where(_fringe(anatomy, style, points[:, 0])[:, None], 0, limit)
-    side = np.where(points[:, -1:, 0] >= anatomy.skull[0], 1.0, -1.0)
+    side = np.where(points[:, 1:].mean(1)[:, :1] >= anatomy.skull[0], 1.0, -1.0)
     # Softly: strands gather at the border instead of all lying on it.
-    gap = np.where(side * azimuth > -110, side * azimuth - limit, 1e3)
+    gap = np.where(side * azimuth > -70, side * azimuth - limit, 1e3)
     moved = limit + np.where(gap < 12, 12 * np.exp(np.minimum(gap, 12) / 12 - 1), gap)
     turn = np.radians(np.where(gap < 12, side * moved - azimuth, 0) * (limit > 0))
     offset = points - anatomy.skull
@@ -307,7 +316,7 @@ def tie_bun(anatomy: Anatomy, strands: int, colours: Array, rng: np.random.Gener
     axis = unit(rng.normal(0, 1, (strands, 3)) * [0.5, 0.5, 0.5] + np.array([0, 0.8, -0.6]))
     start = unit(np.cross(axis, rng.normal(0, 1, (strands, 3))))
     third = np.cross(axis, start)
-    angle = np.linspace(0, 1, POINTS)[None] * rng.uniform(2, 5, (strands, 1))
+    angle = np.linspace(0, 1, _POINTS)[None] * rng.uniform(2, 5, (strands, 1))
     wave = 0.35 * np.sin(angle * rng.uniform(0.5, 1.5, (strands, 1)) + rng.uniform(0, 6, (strands, 1)))
     ring = np.cos(angle)[..., None] * start[:, None] + np.sin(angle)[..., None] * third[:, None]
     path = unit(ring + wave[..., None] * axis[:, None]) * radius * rng.uniform(0.75, 1.04, (strands, 1, 1))
@@ -317,7 +326,7 @@ def tie_bun(anatomy: Anatomy, strands: int, colours: Array, rng: np.random.Gener
 def _finish(points: Array, leader: Indices, colours: Array, rng: np.random.Generator) -> Strands:
     """Width, colour and opacity: thinner and lighter towards the tip, no two strands of one colour."""
     count = len(points)
-    along = np.linspace(0, 1, POINTS, dtype=np.float32)[None]
+    along = np.linspace(0, 1, points.shape[1], dtype=np.float32)[None]
     width = 0.0007 * (1 - 0.55 * along**2) * rng.uniform(0.6, 1.2, (count, 1))
     lock = np.exp(rng.normal(0, 0.13, (count, 1, 1)))[leader]
     own = lock * np.exp(rng.normal(0, 0.14, (count, 1, 1)) + rng.normal(0, 0.03, (count, 1, 3)))

@@ -8,7 +8,7 @@ from functools import reduce
 
 import numpy as np
 
-from drig.data.synthetic.arrays import Array, Indices, Mask, vector
+from drig.data.synthetic.arrays import Array, Indices, Mask, unit, vector
 from drig.data.synthetic.strands import Strands, join
 
 _LASH_POINTS = 5
@@ -48,11 +48,16 @@ def lashes(vertices: Array, normals: Array, lids: Lids, length: float, rng: np.r
     """Upper and lower lashes and the dark line at their roots on a posed head. length: of the upper ones, metres."""
     pieces = []
     for side in (0, 1):
+        gap = vertices[lids.upper[side]].mean(0) - vertices[lids.lower[side]].mean(0)
+        width = np.linalg.norm(vertices[lids.upper[side][0]] - vertices[lids.upper[side][-1]])
+        closed = float(np.clip(1 - np.linalg.norm(gap) / (0.2 * width), 0, 1))  # closed lids turn their lashes down
         for edge, size, count, opacity in (
             (lids.upper[side], length, 46, 0.85),
             (lids.lower[side], 0.4 * length, 22, 0.4),
         ):
-            pieces.append(_fan(vertices, normals, edge, size, count, opacity, up=edge is lids.upper[side], rng=rng))
+            pieces.append(
+                _fan(vertices, normals, edge, size, count, opacity, closed, up=edge is lids.upper[side], rng=rng)
+            )
             pieces.append(_line(vertices, normals, edge, 0.0011 if edge is lids.upper[side] else 0.0006, 0.8 * opacity))
     return reduce(join, pieces)
 
@@ -64,6 +69,7 @@ def _fan(
     length: float,
     count: int,
     opacity: float,
+    closed: float,
     *,
     up: bool,
     rng: np.random.Generator,
@@ -72,11 +78,12 @@ def _fan(
     along = np.sort(rng.uniform(0.06, 0.98, count))
     root = _sample(vertices[edge], along)
     normal = _sample(normals[edge], along)
-    sideways = vertices[edge[-1]] - vertices[edge[0]]
-    sideways = sideways / np.linalg.norm(sideways)
-    towards = normal * vector(0.6, 0.6, 0.6) + (along[:, None] - 0.35) * 1.1 * sideways
-    towards = towards + vector(0, 0.25 if up else -0.6, 0.45) + rng.normal(0, 0.07, root.shape)
-    towards = towards / np.linalg.norm(towards, axis=1, keepdims=True)
+    sideways = unit(vertices[edge[-1]] - vertices[edge[0]])
+    # Outwards is forwards: the edge's own normals point every way.
+    forward = _forward(vertices, edge)
+    lift = vector(0, 0.22 if up else -0.45, 0) - vector(0, 0.6, 0) * closed * up
+    towards = forward + 0.2 * normal + (along[:, None] - 0.4) * 0.9 * sideways + lift + rng.normal(0, 0.07, root.shape)
+    towards = unit(towards).astype(np.float64)
     t = np.linspace(0, 1, _LASH_POINTS)[None, :, None]
     bend = vector(0, 0.55 if up else -0.2, 0) * t**2
     size = (
@@ -87,6 +94,13 @@ def _fan(
     points = root[:, None] + size * (towards[:, None] * t + bend)
     width = 0.00034 * (1 - 0.8 * t[..., 0]) * np.ones((count, 1))
     return _dark(points, width, opacity * (1.05 - t[..., 0] ** 2) * np.ones((count, 1)))
+
+
+def _forward(vertices: Array, edge: Indices) -> Array:
+    """(3,) unit vector out of the eye: across its corners, and level with the head as far as a lid can tell."""
+    across = vertices[edge[-1]] - vertices[edge[0]]
+    ahead = vector(0, 0, 1) - across * across[2] / (across @ across)
+    return unit(ahead)
 
 
 def _line(vertices: Array, normals: Array, edge: Indices, width: float, opacity: float) -> Strands:

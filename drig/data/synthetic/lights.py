@@ -191,7 +191,7 @@ def sample_light(rng: np.random.Generator) -> Light:
     face = np.array([from_angles(a, e) for a, e in [(0, 10), (-40, 10), (40, 10), (0, 50), (0, -30)]], np.float32)
     # A face half lit is exposed between its mean and its bright half.
     seen = light.irradiance(face).mean(-1)
-    gain = rng.uniform(0.6, 0.95) / float(0.6 * seen.mean() + 0.4 * seen.max())
+    gain = rng.uniform(0.85, 1.3) / float(0.6 * seen.mean() + 0.4 * seen.max())
     warmth = temperature(rng.normal(0, 0.12))
     lamps = tuple(replace(lamp, colour=_scaled(lamp.colour, gain)) for lamp in light.lamps)
     return replace(light, lamps=lamps, sky=_scaled(light.sky, gain), ground=_scaled(light.ground, gain), balance=warmth)

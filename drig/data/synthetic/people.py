@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.spatial.transform import Rotation
 
 from drig.data.synthetic.anatomy import Anatomy, measure
 from drig.data.synthetic.arrays import Array, Indices, vector
@@ -103,7 +104,9 @@ class Person:
     skin: Array
     """(T, T, 3) linear RGB reflectance of the head's texture, painted brows and stubble taken out."""
     grain: Array
-    """(B, B, 3) fine structure of the skin (see `shading.Paint`)."""
+    """(B, B, 3) fine structure of the skin (see `surfaces.Paint`)."""
+    skin_map: Array
+    """(V, 2) metres across and along the skin: coordinates of that structure."""
     roughness: Array
     """(V,) of the skin's gloss."""
     tint: Array
@@ -119,7 +122,7 @@ class Person:
     frame: Frame | None
 
     def codes(self, expression: Array, rotation: Array) -> FaceCodes:
-        """Face codes with an expression (E,) and head rotation (3,) axis-angle; camera and light are unset."""
+        """Face codes with an expression (E,) and a head rotation (3, 3); camera and light are unset."""
 
         def row(values: Array) -> torch.Tensor:
             return torch.from_numpy(np.asarray(values, np.float32))[None]
@@ -128,7 +131,7 @@ class Person:
             shape=row(self.shape),
             tex=row(self.tex),
             exp=row(expression),
-            pose=torch.cat([row(rotation), torch.zeros(1, 3)], 1),
+            pose=torch.cat([row(Rotation.from_matrix(rotation).as_rotvec()), torch.zeros(1, 3)], 1),
             cam=torch.tensor([[1.0, 0.0, 0.0]]),
             light=torch.zeros(1, 9, 3),
             crop=torch.eye(2, 3)[None],
@@ -165,6 +168,7 @@ def sample_person(head: OpenHead, seed: int, index: int) -> Person:
         lids=find_lids(anatomy.vertices, anatomy.faces, on_skin, in_socket),
         skin=_clean_skin(head, tex),
         grain=_skin_grain(looks, growth),
+        skin_map=_skin_map(anatomy),
         roughness=_roughness(anatomy, masks["lips"], looks.oiliness),
         tint=tint.astype(np.float32),
         hair_reflectance=reflectance,
@@ -234,6 +238,14 @@ def _sample_tex(names: tuple[str, ...], looks: Looks, tone: float, rng: np.rando
     value = dict(zip(names, np.clip(rng.normal(0, 0.8, len(names)), -1.8, 1.8), strict=True))
     dark = {"black": 1.2, "dark brown": 0.9, "brown": 0.3, "auburn": 0.0, "red": -0.6, "dark blond": -0.6}
     value["skin_tone"] = tone
+    for name, factor in (
+        ("skin_saturation", 0.6),
+        ("skin_warmth", 0.7),
+        ("blush", 0.6),
+        ("lips_red", 0.7),
+        ("age_spots", 0.6),
+    ):
+        value[name] *= factor
     value["brows_dark"] = dark.get(looks.hair_colour, -1.3)
     value["brows_thick"] = (looks.brows.thickness - 0.006) / 0.0015
     value["beard"] = {"none": -1.1, "stubble": 0.8, "short": 1.6, "full": 2.0, "goatee": 0.3}.get(looks.beard, -0.8)
@@ -244,7 +256,7 @@ def _sample_tex(names: tuple[str, ...], looks: Looks, tone: float, rng: np.rando
     ]
     value["iris_light"] = {"dark brown": -1.2, "brown": -0.5}.get(looks.iris, 0.8)
     if looks.feminine:
-        value["lips_red"] += 0.7
+        value["lips_red"] += 0.35
     return np.array([value[name] for name in names], np.float32)
 
 
@@ -297,18 +309,27 @@ def _grow_hair(
 
 
 def _clean_skin(head: OpenHead, tex: Array) -> Array:
-    """The albedo (T, T, 3) in linear light, without the brows and stubble that strands will stand for."""
-    change = np.tensordot(tex, head.albedo_basis.numpy(), 1)
-    albedo = np.clip(head.albedo_mean.numpy() + change, 0.01, 1).transpose(1, 2, 0)  # (T, T, 3)
-    regions = {
-        name: head.regions[name].numpy()[..., None]
-        for name in ("brows", "scalp", "beard", "moustache", "skin", "lips", "neck")
+    """The albedo (T, T, 3) in linear light, without the brows and stubble that strands will stand for.
+
+    The albedo is linear in its codes, so painted hair can be taken out of it: at these codes its cover is nought.
+    """
+    bare = {
+        "scalp_hair": -1.6,
+        "beard": -1.13,
+        "moustache": -1.08,
+        "brows_dark": -3.4,
+        "brows_warm": 0,
+        "brows_thick": 0,
     }
-    hairy = np.clip(sum(regions[name] for name in ("brows", "scalp", "beard", "moustache")), 0, 1)
-    bare = regions["skin"] * (1 - hairy)
-    plain = (albedo * bare).sum((0, 1)) / bare.sum((0, 1))
-    albedo = albedo + np.minimum(1.6 * hairy, 1) * (1 - regions["lips"]) * (plain - albedo) * 0.9
-    linear: Array = (albedo**2.2).astype(np.float32)
+    clean = np.array([bare.get(name, code) for name, code in zip(head.albedo_names, tex, strict=True)], np.float32)
+    albedo = head.albedo_mean.numpy() + np.tensordot(clean, head.albedo_basis.numpy(), 1)  # (3, T, T)
+    hairy = {name: head.regions[name].numpy() for name in ("scalp", "beard", "moustache", "brows")}
+    bare = head.regions["skin"].numpy() * np.clip(1 - sum(hairy.values()), 0, 1)
+    plain = (albedo * bare).sum((1, 2)) / bare.sum()
+    for region in hairy.values():  # the hair that was there had hidden some of the skin's own tone
+        mean = (albedo * region).sum((1, 2)) / region.sum()
+        albedo = albedo + region * (plain - mean)[:, None, None]
+    linear: Array = np.ascontiguousarray(np.clip(albedo, 0.01, 1).transpose(1, 2, 0) ** 2.2, np.float32)
     return linear
 
 
@@ -322,6 +343,12 @@ def _skin_grain(looks: Looks, rng: np.random.Generator) -> Array:
     down, across = np.gradient(height)
     slope = np.stack([down, across], -1)
     return np.concatenate([mottle[..., None], slope / slope.std()], -1).astype(np.float32)
+
+
+def _skin_map(anatomy: Anatomy) -> Array:
+    """(V, 2): a cylinder about the skull, unrolled."""
+    azimuth, _, _ = anatomy.angles(anatomy.vertices)
+    return np.stack([np.radians(azimuth) * 0.09, anatomy.vertices[:, 1]], 1).astype(np.float32)
 
 
 def _roughness(anatomy: Anatomy, lips: Array, oiliness: float) -> Array:

@@ -6,14 +6,14 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
-from drig.data.synthetic.arrays import Array, Indices, unit
+from drig.data.synthetic.arrays import Array, Indices
 from drig.data.synthetic.bodies import torso
 from drig.data.synthetic.framing import View
 from drig.data.synthetic.lids import lashes
 from drig.data.synthetic.people import Person
-from drig.data.synthetic.shading import CLOTH, EYE_LEFT, EYE_RIGHT, FRAME, MOUTH, SKIN
 from drig.data.synthetic.shots import Shot
 from drig.data.synthetic.strands import Strands
+from drig.data.synthetic.surfaces import CLOTH, EYE_LEFT, EYE_RIGHT, FRAME, MOUTH, SKIN
 from drig.faces.buffers import vertex_normals
 from drig.faces.open_head import OpenHead
 from drig.randomness import numpy_generator
@@ -36,12 +36,14 @@ class Scene:
     material: Indices
     """(F,)"""
     hair: Strands | None
-    hair_normals: Array | None
-    """(S, K, 3) away from the skull."""
+    skull: Array
+    """(3,) the middle of the brain case."""
     short: tuple[Strands, ...]
     """Brows, lashes and beard."""
     lenses: tuple[Array, ...]
     """Outlines (P, 3) of spectacle lenses."""
+    lips: Array
+    """(3,) the middle between the lips."""
 
 
 def assemble(head: OpenHead, person: Person, shot: Shot, view: View) -> Scene:
@@ -72,14 +74,12 @@ def assemble(head: OpenHead, person: Person, shot: Shot, view: View) -> Scene:
         lenses = tuple(with_head(outline) for outline in person.frame.lenses)
     vertices, faces = _join(pieces)
     normals = vertex_normals(torch.from_numpy(vertices)[None], torch.from_numpy(faces).long())[0].numpy()
-    hair, hair_normals = None, None
+    hair = None
     if person.hair:
         at_rest = person.hair.points
         stays = 0.8 * person.hair_weight[..., None]
         moved = with_head(at_rest)
         hair = person.hair.moved(moved + stays * (with_body(at_rest) - moved))
-        away = hair.points - (person.anatomy.skull @ view.rotation.T + view.offset)
-        hair_normals = unit(away).astype(np.float32)
     count = len(skin)
     rooted = [person.brows] + ([person.beard] if person.beard else [])
     short = [strands.posed(vertices[:count], normals[:count]) for strands in rooted]
@@ -93,9 +93,10 @@ def assemble(head: OpenHead, person: Person, shot: Shot, view: View) -> Scene:
         np.concatenate(uvs).astype(np.float32),
         np.concatenate(materials),
         hair,
-        hair_normals,
+        with_head(person.anatomy.skull),
         tuple(short),
         lenses,
+        view.landmarks[[62, 66]].mean(0),
     )
 
 

@@ -86,21 +86,42 @@ def _draw_solid(points: Array, faces: Indices, texel: float, depth: Array) -> No
 
 @njit(cache=True, nogil=True, fastmath=True)
 def _draw_hair(points: Array, thickness: Array, texel: float, layers: Array) -> None:
+    """Spreads each point over four texels: the strands that cast shadows stand for several, which lie around them."""
     size = layers.shape[0]
-    half = 0.5 * size
+    half = 0.5 * size - 0.5
+    _draw_hair_front(points, texel, layers)
     for p in range(len(points)):
-        j, i = int(points[p, 0] * texel + half), int(points[p, 1] * texel + half)
-        if 0 <= i < size and 0 <= j < size and points[p, 2] < layers[i, j, 0]:
-            layers[i, j, 0] = points[p, 2]
+        x, y = points[p, 0] * texel + half, points[p, 1] * texel + half
+        if not (0.0 <= x < size - 1.0 and 0.0 <= y < size - 1.0):
+            continue
+        j, i = int(x), int(y)
+        for di in range(2):
+            for dj in range(2):
+                weight = (y - i if di else 1.0 - y + i) * (x - j if dj else 1.0 - x + j)
+                tau = weight * thickness[p] * texel * texel
+                behind = points[p, 2] - layers[i + di, j + dj, 0]
+                for k in range(3):
+                    if behind < _LAYERS[k]:
+                        layers[i + di, j + dj, k + 1] += tau
+                layers[i + di, j + dj, 4] += tau
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _draw_hair_front(points: Array, texel: float, layers: Array) -> None:
+    """Depth of the first hair in each texel or beside it."""
+    size = layers.shape[0]
+    front = np.full((size, size), _FAR, np.float32)
     for p in range(len(points)):
-        j, i = int(points[p, 0] * texel + half), int(points[p, 1] * texel + half)
-        if 0 <= i < size and 0 <= j < size:
-            behind = points[p, 2] - layers[i, j, 0]
-            tau = thickness[p] * texel * texel
-            for k in range(3):
-                if behind < _LAYERS[k]:
-                    layers[i, j, k + 1] += tau
-            layers[i, j, 4] += tau
+        j, i = int(points[p, 0] * texel + 0.5 * size), int(points[p, 1] * texel + 0.5 * size)
+        if 0 <= i < size and 0 <= j < size and points[p, 2] < front[i, j]:
+            front[i, j] = points[p, 2]
+    for i in range(size):
+        for j in range(size):
+            nearest = front[i, j]
+            for a in range(max(i - 1, 0), min(i + 2, size)):
+                for b in range(max(j - 1, 0), min(j + 2, size)):
+                    nearest = min(nearest, front[a, b])
+            layers[i, j, 0] = nearest
 
 
 @njit(cache=True, nogil=True, fastmath=True, error_model="numpy")

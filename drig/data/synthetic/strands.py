@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 from numba import njit
 
-from drig.data.synthetic.arrays import Array, Indices
+from drig.data.synthetic.arrays import Array, Indices, Mask
 
 _DEPTH_BINS = 4096
 
@@ -44,6 +44,15 @@ class Strands:
     def moved(self, points: Array) -> Self:
         """The same strands with their points elsewhere."""
         return replace(self, points=np.ascontiguousarray(points, np.float32))
+
+
+def only(strands: Strands, wanted: Mask) -> Strands:
+    """The wanted strands (S,), and the leaders that they need."""
+    kept = np.flatnonzero(wanted | np.isin(np.arange(len(strands)), strands.leader[wanted]))
+    place = np.zeros(len(strands), np.int64)
+    place[kept] = np.arange(len(kept))
+    arrays = (getattr(strands, name)[kept] for name in ("points", "width", "colour", "opacity"))
+    return Strands(*arrays, place[strands.leader[kept]])  # type: ignore[call-arg]
 
 
 def join(first: Strands, second: Strands) -> Strands:
