@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from drig.diffusion.blocks import GROUPS
 from drig.diffusion.encoder import photo_encoder
+from drig.diffusion.schedule import Schedule
 from drig.diffusion.unet import UNet, UNetShape
 from drig.errors import DrigError
 
@@ -32,6 +34,11 @@ class RigConfig:
     """Numbers in the global code."""
     patch: int = 1
     """Side of the pixel blocks that the UNet sees as one position: it then works at size / patch. 1 = every pixel."""
+    encoder_blocks: tuple[int, ...] = (2, 2, 2, 2)
+    """Residual blocks at the encoder's four resolutions. (2, 2, 2, 2) = ResNet-18."""
+    prediction: Literal["noise", "image"] = "noise"
+    """What the UNet puts out: the noise, or the image, from which `denoise` works out the noise. Loss and samplers see
+    no difference. An image is far simpler than noise, so a small UNet that sees patches learns it far sooner."""
 
     def __post_init__(self) -> None:
         multiple = self.patch * 2 ** (len(self.channel_mult) - 1)
@@ -77,6 +84,17 @@ class RigConfig:
 
 RIG_PRESETS = MappingProxyType(
     {
+        "tiny": RigConfig(
+            size=64,
+            base_channels=64,
+            channel_mult=(1, 1),
+            blocks_per_level=1,
+            attention_size=8,
+            dropout=0.0,
+            patch=4,
+            encoder_blocks=(1, 1, 1, 1),
+            prediction="image",
+        ),
         "rig64": RigConfig(size=64, channel_mult=(1, 2, 3, 4)),
         "rig128": RigConfig(size=128, channel_mult=(1, 1, 2, 3, 4)),
         "rig256": RigConfig(size=256, channel_mult=(1, 1, 2, 2, 4, 4)),  # the released model, 144.6 M numbers
@@ -89,15 +107,16 @@ class Rig(nn.Module):
     """DiffusionRig's network: (noisy image, timestep, physical buffers, photo) -> the noise.
 
     Initial weights: the last convolution of every residual block and of every attention is zero (SPEC 2), and so is
-    that of the whole UNet (ours), so a fresh rig predicts zero noise. The other layers start as PyTorch starts them,
+    that of the whole UNet (ours), so a fresh rig predicts zero. The other layers start as PyTorch starts them,
     the encoder as torchvision starts a ResNet.
     """
 
     def __init__(self, config: RigConfig) -> None:
         super().__init__()
         self.config = config
+        self.schedule = Schedule()
         self.denoisingUNet = UNet(config.unet_shape)
-        self.encoder = photo_encoder(config.code_size)
+        self.encoder = photo_encoder(config.encoder_blocks, config.code_size)
 
     @classmethod
     def from_seed(cls, config: RigConfig, seed: int) -> "Rig":
@@ -116,8 +135,11 @@ class Rig(nn.Module):
         """The noise in x_t (N, 3, H, W) at timesteps t (N,) int64, given buffers (N, 9, H, W) and code (N, Z)."""
         self._require_size("noisy image", x_t)
         self._require_size("buffers", buffers)
-        noise: Tensor = self.denoisingUNet(x_t, t, buffers, code)
-        return noise
+        output: Tensor = self.denoisingUNet(x_t, t, buffers, code)
+        if self.config.prediction == "noise":
+            return output
+        alpha_bar = self.schedule.at(t)[:, None, None, None]  # (N, 1, 1, 1)
+        return (x_t - alpha_bar.sqrt().float() * output) / (1 - alpha_bar).sqrt().float()
 
     def forward(self, x_t: Tensor, t: Tensor, buffers: Tensor, photo: Tensor) -> Tensor:
         """`denoise` with the code of `photo` (N, 3, H, W): what training calls, in one call so that DDP sees it."""

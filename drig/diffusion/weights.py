@@ -107,9 +107,10 @@ def _config(path: str | Path, header: Mapping[str, str]) -> RigConfig:
             f"{FORMAT!r}, {VERSION!r}. Give a file that this version's training wrote."
         )
     try:
-        fields = json.loads(header["config"])
-        return RigConfig(**(fields | {"channel_mult": tuple(fields["channel_mult"])}))
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        fields: dict[str, Any] = json.loads(header["config"])
+        tuples: dict[str, Any] = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
+        return RigConfig(**(fields | tuples))
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise DrigError(
             f"{path} carries a configuration that cannot be read: {error!r}. Get the file again."
         ) from error

@@ -103,7 +103,10 @@ class _Worker:
         self.dataset, self.dataset_size = dataset, _length(dataset)
         # Model
         self.objective = Objective(
-            rig, train_encoder=config.train_encoder, autocast=autocast_dtype(config.precision, self.device)
+            rig,
+            train_encoder=config.train_encoder,
+            autocast=autocast_dtype(config.precision, self.device),
+            p2_k=config.p2_k,
         )
         # Optimizer
         self.parameters = list(trained_parameters(rig).values())

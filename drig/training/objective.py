@@ -21,12 +21,13 @@ class Objective(nn.Module):
     that BatchNorm keeps the statistics of stage 1.
     """
 
-    def __init__(self, rig: Rig, *, train_encoder: bool, autocast: torch.dtype | None) -> None:
+    def __init__(self, rig: Rig, *, train_encoder: bool, autocast: torch.dtype | None, p2_k: float = 1.0) -> None:
         super().__init__()
         self.rig = rig
         self.schedule = Schedule()
         self.train_encoder = train_encoder
         self.autocast = autocast
+        self.p2_k = p2_k
         rig.requires_grad_(True)
         rig.encoder.requires_grad_(train_encoder)
 
@@ -48,7 +49,7 @@ class Objective(nn.Module):
             if code is None:
                 code = self.rig.encode(image)  # (N, Z)
             predicted = self.rig.denoise(x_t, timestep, buffers, code)  # (N, 3, H, W)
-        return p2_loss(self.schedule, noise, predicted, timestep)
+        return p2_loss(self.schedule, noise, predicted, timestep, k=self.p2_k)
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from drig.diffusion.network import RIG_PRESETS, Rig, RigConfig
+from drig.diffusion.schedule import Schedule
 from drig.errors import DrigError
 from tests import parity
 
@@ -39,6 +40,18 @@ def test_every_input_reaches_the_output(config: RigConfig) -> None:
     for i in range(len(inputs)):
         changed = [x.roll(1, dims=0) if i == j else x for j, x in enumerate(inputs)]
         assert float((rig(*changed) - noise).detach().abs().max()) > 1e-3
+
+
+def test_a_rig_that_predicts_the_image_says_the_noise_that_goes_with_it() -> None:
+    """x_t = sqrt(abar) image + sqrt(1 - abar) noise, solved for the noise."""
+    rig = Rig(dataclasses.replace(SMALL, prediction="image"))
+    parity.fill(rig)
+    x_t, t, buffers, photo = batch(SMALL)
+    with torch.no_grad():
+        code = rig.encode(photo)
+        noise = rig.denoise(x_t, t, buffers, code)
+        image = rig.denoisingUNet(x_t, t, buffers, code)
+    torch.testing.assert_close(Schedule().q_sample(image, t, noise), x_t)
 
 
 @pytest.mark.parametrize("config", [SMALL, PATCHED], ids=["pixels", "patches"])
