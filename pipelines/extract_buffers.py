@@ -187,15 +187,13 @@ def _records(config: ExtractConfig, sources: Mapping[str, str]) -> Iterator[Batc
     batches: Any = (
         from_items(items, override_num_blocks=min(MOST_BLOCKS, -(-len(items) // config.batch)))
         .map_batches(
-            PortraitFinder,
-            fn_constructor_args=(config.size, config.aligned),
+            _with_arguments(PortraitFinder, config.size, config.aligned),
             compute=ActorPoolStrategy(size=finders),
             batch_size=None,
             num_cpus=1,
         )
         .map_batches(
-            BufferRenderer,
-            fn_constructor_args=(config.head, config.head_folder, config.estimator),
+            _with_arguments(BufferRenderer, config.head, config.head_folder, config.estimator),
             compute=ActorPoolStrategy(size=renderers),
             batch_size=config.batch,
             num_cpus=1,
@@ -204,6 +202,17 @@ def _records(config: ExtractConfig, sources: Mapping[str, str]) -> Iterator[Batc
         .iter_batches(batch_size=None, batch_format="numpy")
     )
     yield from batches
+
+
+def _with_arguments(mapper: Any, *arguments: object) -> Any:
+    """A mapper that is made without arguments: for those that Ray Data keeps itself, Ray prints an alarm."""
+
+    class Mapper(mapper):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__(*arguments)
+
+    Mapper.__name__ = mapper.__name__  # what Ray calls the operator and its processes
+    return Mapper
 
 
 def _quieten_ray_data() -> None:

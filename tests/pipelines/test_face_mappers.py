@@ -1,0 +1,55 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from drig.data.records import decode
+from pipelines.face_mappers import Batch, BufferRenderer, PortraitFinder
+
+
+def batch_of(*sources: Path) -> Batch:
+    names = [str(source) for source in sources]
+    return {"key": np.array([Path(name).name for name in names], object), "source": np.array(names, object)}
+
+
+def test_every_photo_comes_out_as_a_record_or_as_a_reject(photos: Path) -> None:
+    sources = (photos / "person_0/a.png", photos / "empty.png", photos / "notes.jpg", photos / "gone.png")
+    found = PortraitFinder(64)(batch_of(*sources))
+    assert found["image"].shape == (4, 64, 64, 3)
+    assert found["landmarks"].shape == (4, 68, 2)
+    rendered = BufferRenderer("open", None, "fit", device="cpu")(found)
+    assert [bool(record) for record in rendered["record"]] == [True, False, False, False]
+    reasons = list(rendered["reason"])
+    assert reasons[0] == ""
+    for reason, expected in zip(reasons[1:], ("no face found", "not a photo", "does not exist"), strict=True):
+        assert expected in reason
+
+
+def test_record_holds_the_portrait_and_what_was_fitted_to_it(photos: Path) -> None:
+    found = PortraitFinder(64)(batch_of(photos / "person_0/a.png", photos / "person_2/a.png"))
+    records = [decode(content) for content in BufferRenderer("open", None, "fit", device="cpu")(found)["record"]]
+    for i, record in enumerate(records):
+        np.testing.assert_array_equal(record.image, found["image"][i])
+        assert 0.2 < record.alpha.mean() < 0.9
+        assert record.codes["pose"].shape == (6,)
+    # The photos were turned by -0.3 and 0.3 about the vertical axis.
+    assert records[0].codes["pose"][1] == pytest.approx(-0.3, abs=0.15)
+    assert records[1].codes["pose"][1] == pytest.approx(0.3, abs=0.15)
+
+
+def test_a_batch_of_rejects_alone_goes_through(photos: Path) -> None:
+    found = PortraitFinder(64)(batch_of(photos / "notes.jpg"))
+    rendered = BufferRenderer("open", None, "fit", device="cpu")(found)
+    assert list(rendered["record"]) == [b""]
+
+
+def test_numbers_that_are_not_finite_are_a_reject(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    renderer = BufferRenderer("open", None, "fit", device="cpu")
+    estimate = renderer.estimator.fit
+    found = PortraitFinder(64)(batch_of(photos / "person_0/a.png"))
+    monkeypatch.setattr(
+        renderer.estimator, "fit", lambda *given: (codes := estimate(*given)).replace(light=codes.light * np.nan)
+    )
+    rendered = renderer(found)
+    assert "could not be fitted" in rendered["reason"][0]
+    assert rendered["record"][0] == b""
