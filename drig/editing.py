@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from drig.data.photos import Photo
+from drig.data.photos import Photo, to_network, to_photo
 from drig.diffusion.network import Rig
 from drig.diffusion.samplers import ddim
 from drig.diffusion.weights import load_weights, save_weights
@@ -110,7 +110,7 @@ class Editor:
         aligned: the photo is an FFHQ crop already; it is only resized.
         """
         portrait = find_portrait(photo, self.detector, self.size, aligned=aligned)
-        image = torch.from_numpy(portrait.image).permute(2, 0, 1)[None] / 255  # (1, 3, S, S)
+        image = (to_network(portrait.image)[None] + 1) / 2  # (1, 3, S, S) in [0, 1]
         codes = self.estimator.fit(image, torch.from_numpy(portrait.landmarks)[None])
         found = portrait.faces_found
         warnings = (f"{found} faces in the photo; the largest was taken",) if found > 1 else ()
@@ -175,11 +175,11 @@ class Editor:
     ) -> np.ndarray:
         """Buffers (1, 9, S, S) and the portrait (S, S, 3) uint8 that gives the global code -> (S, S, 3) uint8."""
         device = next(self.rig.parameters()).device
-        photo = torch.from_numpy(portrait).permute(2, 0, 1)[None].to(device) / 127.5 - 1
+        photo = to_network(portrait)[None].to(device)  # (1, 3, S, S)
         noise = torch.randn(photo.shape, generator=torch_generator(seed, "edit")).to(device)
         code = self.rig.encode(photo)
         image = ddim(self.rig, noise, buffers.to(device), code, steps=steps, callback=on_step)
-        return ((image[0].permute(1, 2, 0).cpu() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
+        return to_photo(image[0])
 
 
 def _check(modes: Collection[str], has_target: bool) -> None:

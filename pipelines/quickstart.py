@@ -148,6 +148,10 @@ class Clock:
         self.seconds[name] = time.monotonic() - start
         print(f"   {name}: {self.seconds[name]:.0f} s", flush=True)
 
+    def metrics(self) -> dict[str, float]:
+        """The seconds by names that MLflow takes."""
+        return {f"seconds/{name.partition(' (')[0]}": seconds for name, seconds in self.seconds.items()}
+
 
 def quickstart(config: QuickstartConfig) -> Path:
     """Run every step; the path of the report. Raises DrigError for albums that cannot be used."""
@@ -192,7 +196,7 @@ def quickstart(config: QuickstartConfig) -> Path:
         run.log_file(report)
         for sheet in sheets:
             run.log_image(f"edits/{sheet.identity}", sheet.picture)
-        run.log_metrics({f"seconds {name}": value for name, value in clock.seconds.items()}, samples=base.samples_seen)
+        run.log_metrics(clock.metrics(), samples=base.samples_seen)
     _say_where(config, report, tracker, sheets)
     return report
 
