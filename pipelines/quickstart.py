@@ -82,7 +82,7 @@ class Budget:
 
 
 FULL = Budget(
-    people=96,
+    people=64,
     photos=8,
     identities=3,
     album=20,
