@@ -33,6 +33,7 @@ class RigidHead:
     shape_size: int = 100
     tex_size: int = 50
     exp_size: int = 50
+    expression_names: tuple[str, ...] = ()
 
     def to(self, device: torch.device | str) -> Self:
         return self
