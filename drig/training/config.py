@@ -27,8 +27,8 @@ class TrainingConfig:
     ema_half_life: int | None = None
     """Samples after which a weight's share in the averaged weights has halved. None = no averaging (the paper)."""
     p2_k: float = 1.0
-    """k of the loss weight 1 / (k + snr). 1 = the paper. 0 = the error of the image, alike at all timesteps: for rigs that
-    predict the image, and budgets too short to learn the first sampling steps at the paper's tiny weight."""
+    """k of the loss weight 1 / (k + snr). 1 = the paper. 0 = the error of the image, alike at all timesteps: for rigs
+    that predict the image, and budgets too short to learn the first sampling steps at the paper's tiny weight."""
     gradient_clip: float | None = 1.0
     """Largest norm of the whole gradient; a longer one is scaled down to it. None = no limit."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
