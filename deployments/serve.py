@@ -81,12 +81,12 @@ def serving(config: ServeConfig, *, host: str = "127.0.0.1", port: int = 8000) -
     Raises DrigError if the port is taken, the store cannot be used, Serve runs on that Ray already, or the application
     does not start.
     """
+    port = _free_port(host, port)
     if serve.status().proxies:
         raise DrigError(
             "Ray Serve already runs on this Ray; add the application to it with `serve deploy deployments/serve.yaml`"
         )
     Identities(config.tracking_uri).check()  # a replica would say the same, but only after its retries
-    port = _free_port(host, port)
     url = f"http://{host}:{port}"
     try:
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
