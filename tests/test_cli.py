@@ -1,0 +1,66 @@
+"""The command line: exit codes and messages for what people mistype, and verbs that need no training."""
+
+from pathlib import Path
+
+import pytest
+
+from drig.cli import VERBS, main
+from drig.data.photos import read_photo
+
+
+def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    printed = capsys.readouterr().out
+    for name in VERBS:
+        assert f"  {name} " in printed
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["paint"], "choose from quickstart, inspect"),
+        (["edit", "no.jpg", "--controls.yaw", "20"], "no.jpg"),
+        (["edit", "me.jpg"], "nothing to edit"),
+        (["edit", "me.jpg", "--controls.yaw", "200"], "-90 to 90"),
+        (["edit", "me.jpg", "--sede", "1"], "did you mean seed"),
+        (["synth", "--out", "x", "--people", "0"], "give 1 or more"),
+        (["inspect", "no_such_folder"], "no_such_folder"),
+    ],
+)
+def test_mistakes_are_one_message_and_exit_code_2(
+    words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert "Traceback" not in captured.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_edit_without_a_trained_rig_says_how_to_get_one(
+    synthetic_people: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo = str(synthetic_people / "person_0000" / "00.png")
+    assert main(["edit", photo, "--controls.yaw", "20", "--runs", str(tmp_path)]) == 2
+    assert "no identity is called 'base'" in capsys.readouterr().err
+
+
+def test_inspect_prints_a_line_a_photo_and_draws_the_faces(
+    synthetic_people: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "face.png").write_bytes((synthetic_people / "person_0000" / "00.png").read_bytes())
+    (folder / "letter.jpg").write_text("Dear Sir")
+    assert main(["inspect", str(folder), "--out", str(tmp_path / "sheet.png"), "--size", "64"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any("letter.jpg" in line and "rejected" in line for line in lines)
+    assert any("face.png" in line and "rejected" not in line for line in lines)
+    assert read_photo(tmp_path / "sheet.png").shape[0] > 200
+
+
+def test_synth_writes_people_and_a_sheet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["synth", "--out", str(tmp_path), "--people", "1", "--photos", "2", "--size", "64"]) == 0
+    assert sorted(path.name for path in (tmp_path / "person_0000").glob("*.png")) == ["00.png", "01.png"]
+    assert read_photo(tmp_path / "sheet.png").shape[1] > 256
