@@ -8,8 +8,11 @@ import torch
 from torch import Tensor
 
 from drig.errors import DrigError
+from drig.faces.buffers import render_buffers
+from drig.faces.camera import project
 from drig.faces.codes import FaceCodes
 from drig.faces.head import load_head, neutral_codes
+from drig.faces.landmarks import LandmarkDetector
 from drig.faces.open_head import OpenHead
 
 UPPER_LIP, LOWER_LIP = 62, 66
@@ -46,7 +49,7 @@ def test_file_is_a_consistent_head_model(head: OpenHead) -> None:
     assert 4000 < v < 6000
     assert head.faces.shape[1] == 3
     assert int(head.faces.max()) == v - 1
-    assert set(head.faces.flatten().tolist()) == set(range(v)), "every vertex is used"
+    assert bool((head.faces.flatten().bincount() > 0).all()), "every vertex is used"
     assert head.uv_faces.shape == head.faces.shape
     assert int(head.uv_faces.max()) == len(head.uvs) - 1
     assert float(head.uvs.min()) >= 0
@@ -61,7 +64,16 @@ def test_file_is_a_consistent_head_model(head: OpenHead) -> None:
     for name, mask in head.regions.items():
         assert mask.shape == head.albedo_mean.shape[1:], name
         assert 0 <= float(mask.min()) <= float(mask.max()) <= 1, name
-        assert float(mask.max()) > 0.3, name
+        assert float(mask.max()) > 0.6, name
+
+
+def test_skin_is_unwrapped_without_a_fold(head: OpenHead) -> None:
+    skin = head.face_parts == head.part_names.index("skin")
+    a, b, c = head.uvs.double()[head.uv_faces[skin]].unbind(1)
+    (x1, y1), (x2, y2) = (b - a).T, (c - a).T
+    signed = x1 * y2 - x2 * y1
+    assert bool((signed >= 0).all()) or bool((signed <= 0).all())
+    assert float(signed.abs().sum() / 2) > 0.75, "the skin fills the texture"
 
 
 def test_head_is_in_metres_and_looks_at_the_viewer(head: OpenHead) -> None:
@@ -124,7 +136,8 @@ def test_jaw_carries_the_lower_teeth_and_tongue_only(head: OpenHead) -> None:
     moved = (head.vertices(neutral_codes(head).replace(pose=pose))[0] - head.template[:-1]).norm(dim=1)
 
     def of(part: str) -> Tensor:
-        return moved[head.faces[head.face_parts == head.part_names.index(part)].unique()]
+        corners: Tensor = head.faces[head.face_parts == head.part_names.index(part)]
+        return torch.as_tensor(moved[corners.flatten()])
 
     assert float(of("teeth_lower").min()) > 0.005
     assert float(of("tongue").min()) > 0.0
@@ -162,6 +175,24 @@ def test_landmarks_are_symmetric_and_ordered(head: OpenHead) -> None:
     assert float(marks[[8, 27, 28, 29, 30, 33, 51, 57, 62, 66], 0].abs().max()) < 0.001
     assert bool((marks[17:27, 0].diff() > 0).all())
     assert bool((marks[27:31, 1].diff() < 0).all())
+
+
+def test_dlib_agrees_on_rendered_people(head: OpenHead) -> None:
+    count, size = 2, 256
+    codes = random_codes(head, count)
+    turn = torch.tensor([[0.0, 0.2, 0.0, 0, 0, 0], [0.1, -0.2, 0.05, 0, 0, 0]])
+    codes = codes.replace(pose=turn, exp=torch.zeros(count, head.exp_size), tex=codes.tex * 0.5)
+    buffers = render_buffers(head, codes, size)
+    pictures = buffers.rendered.clamp(0, 1) + (1 - buffers.alpha) * 0.6
+    places = (project(head.landmarks(codes, head.vertices(codes)), codes)[..., :2] + 1) * size / 2
+    detector = LandmarkDetector()
+    for picture, place in zip(pictures, places, strict=True):
+        photo = (picture * 255).byte().permute(1, 2, 0).contiguous().numpy()
+        found = torch.from_numpy(detector.detect(photo)[0].landmarks).float()
+        eyes = (place[36:42].mean(0) - place[42:48].mean(0)).norm()
+        error = (found - place).norm(dim=1) / eyes
+        assert float(error[17:].mean()) < 0.04
+        assert float(error[:17].mean()) < 0.15, "contour points do not slide"
 
 
 def test_landmarks_follow_moved_vertices(head: OpenHead) -> None:
@@ -219,7 +250,7 @@ def test_gradients_reach_every_code(head: OpenHead) -> None:
         assert value.grad is not None
         assert bool(torch.isfinite(value.grad).all()), name
         assert bool((value.grad.abs().sum(1) > 0).all()), name
-    assert bool((fields["pose"].grad[:, 3:].abs() > 0).any()), "also at zero rotation"  # type: ignore[index]
+    assert bool((fields["pose"].grad[:, 3:].abs() > 0).any()), "also at zero rotation"
 
 
 def test_load_head_knows_its_names(head: OpenHead) -> None:

@@ -19,7 +19,7 @@ Colours = NDArray[np.float64]  # (T, T, 3)
 PARAMETERS = (
     "skin_tone",  # dark .. light
     "skin_warmth",  # pink .. yellow
-    "skin_saturation",  # pale .. ruddy
+    "skin_ruddy",
     "blush",  # cheeks, nose and ears
     "lips_red",
     "lips_dark",
@@ -40,6 +40,9 @@ PARAMETERS = (
 
 FRECKLES, SPOTS = 420, 90
 
+HAIR, STUBBLE, LASH = np.array([0.185, 0.135, 0.105]), np.array([0.255, 0.205, 0.185]), np.array([0.09, 0.065, 0.055])
+BLUSH, SHADE, PIGMENT = (np.array(c) / 1000 for c in ((35, -22, -20), (-70, -85, -68), (-120, -145, -130)))
+
 
 @dataclass(frozen=True, eq=False)
 class Noise:
@@ -49,7 +52,6 @@ class Noise:
     blotches: Image
     freckles: Image
     spots: Image
-    hairs: Image
 
 
 def albedo_basis(
@@ -66,57 +68,50 @@ def albedo_basis(
 
 
 def _paint(regions: dict[str, Image], noise: Noise, p: dict[str, float]) -> Colours:
-    skin = np.array([0.665, 0.495, 0.415])
-    skin = skin + p["skin_tone"] * np.array([0.125, 0.120, 0.110])
-    skin = (
-        skin
-        + p["skin_warmth"] * np.array([0.004, 0.016, -0.030])
-        + p["skin_saturation"] * np.array([0.022, -0.014, -0.018])
-    )
-    hair = np.array([0.185, 0.135, 0.105])
+    skin = np.array([0.680, 0.515, 0.430]) + p["skin_tone"] * np.array([0.150, 0.130, 0.117])
+    skin += p["skin_warmth"] * np.array([0.003, 0.006, -0.011]) + p["skin_ruddy"] * np.array([0.009, -0.007, -0.010])
     image = np.broadcast_to(skin, (*noise.fine.shape, 3)).copy()
-    image *= (1 + 0.022 * noise.fine + 0.02 * noise.blotches)[..., None]
+    image *= (1 + 0.014 * noise.fine + 0.014 * noise.blotches)[..., None]
+    image += _change(regions["cheeks"] + 0.8 * regions["nose"] + 0.9 * regions["ears"], 0.7 + 0.4 * p["blush"], BLUSH)
+    image += _change(regions["under_eyes"], 0.6 + 0.5 * p["under_eyes"], SHADE)
+    image += _change(regions["eyelids"], 0.5 + 0.5 * p["eyelids_dark"], SHADE)
+    image += _change(noise.freckles, 0.2 + 0.3 * p["freckles"], PIGMENT)
+    image += _change(noise.spots + 0.25 * noise.blotches * regions["skin"], 0.15 + 0.22 * p["age_spots"], PIGMENT)
 
-    ruddy = regions["cheeks"] + 0.8 * regions["nose"] + 0.9 * regions["ears"]
-    image += (ruddy * (0.7 + 0.9 * p["blush"]))[..., None] * np.array([0.035, -0.022, -0.020])
-    dark_eyes = regions["under_eyes"] * (0.6 + 0.6 * p["under_eyes"]) + regions["eyelids"] * (
-        0.5 + 0.6 * p["eyelids_dark"]
-    )
-    image += dark_eyes[..., None] * np.array([-0.075, -0.085, -0.065])
-    image += (noise.freckles * (0.25 + 0.35 * p["freckles"]))[..., None] * np.array([-0.13, -0.15, -0.14])
-    aged = noise.spots + 0.25 * noise.blotches * regions["skin"]
-    image += (aged * (0.3 + 0.4 * p["age_spots"]))[..., None] * np.array([-0.10, -0.12, -0.10])
-
-    lips = (
-        skin * np.array([0.93, 0.70, 0.72]) + p["lips_red"] * np.array([0.030, -0.045, -0.030]) - p["lips_dark"] * 0.06
-    )
-    image = _over(image, lips * (1 + 0.05 * noise.fine[..., None]), 0.85 * regions["lips"])
-    stubble = noise.hairs * 0.25 + 0.75
-    image = _over(image, hair + [0.08, 0.08, 0.09], regions["beard"] * stubble * (0.17 + 0.15 * p["beard"]))
-    image = _over(image, hair + [0.06, 0.05, 0.05], regions["moustache"] * stubble * (0.14 + 0.13 * p["moustache"]))
-    image = _over(image, hair, regions["scalp"] * stubble * (0.40 + 0.25 * p["scalp_hair"]))
-    brow = hair + p["brows_warm"] * np.array([0.07, 0.035, 0.0])
-    cover = regions["brows"] * (0.62 + 0.17 * p["brows_dark"])
-    cover = cover + p["brows_thick"] * 0.5 * (np.sqrt(regions["brows"]) - regions["brows"])
-    image = _over(image, brow, np.clip(cover, 0, 1) * stubble)
-    image = _over(image, np.array([0.10, 0.07, 0.06]), 0.75 * regions["lashes"])
-    return _paint_inside(image, regions, noise, p)
+    lips = skin * np.array([0.90, 0.72, 0.74]) - p["lips_dark"] * 0.05
+    lips += p["lips_red"] * np.array([0.016, -0.024, -0.016])
+    image = _over(image, lips * (1 + 0.03 * noise.fine[..., None]), 0.85 * regions["lips"])
+    hairs, hair = 1 + 0.12 * noise.fine, HAIR * (1 + 0.35 * p["skin_tone"])
+    image = _over(image, STUBBLE, regions["beard"] * hairs * (0.14 + 0.13 * p["beard"]))
+    image = _over(image, STUBBLE, regions["moustache"] * hairs * (0.12 + 0.12 * p["moustache"]))
+    image = _over(image, hair, regions["scalp"] * hairs * (0.45 + 0.22 * p["scalp_hair"]))
+    thick = 0.5 * (np.sqrt(regions["brows"]) - regions["brows"])
+    cover = regions["brows"] * (0.62 + 0.17 * p["brows_dark"]) + thick * p["brows_thick"]
+    image = _over(image, hair + p["brows_warm"] * np.array([0.050, 0.030, 0.010]), np.clip(cover * hairs, 0, 1))
+    image = _over(image, LASH, 0.8 * regions["lashes"])
+    return _paint_inside(image, regions, p)
 
 
-def _paint_inside(image: Colours, regions: dict[str, Image], noise: Noise, p: dict[str, float]) -> Colours:
-    """Eyes, mouth, teeth and tongue."""
-    iris = np.array([0.30, 0.235, 0.185]) + p["iris_brown"] * np.array([0.035, -0.045, -0.095]) + p["iris_light"] * 0.06
-    for name, colour in (
-        ("sockets", (0.42, 0.22, 0.20)),
-        ("mouth", (0.24, 0.07, 0.07)),
-        ("tongue", (0.62, 0.30, 0.30)),
-        ("teeth", (0.85, 0.81, 0.73)),
-        ("sclera", (0.86, 0.83, 0.81)),
-        ("iris", iris),
-        ("pupil", (0.04, 0.035, 0.035)),
-    ):
+def _paint_inside(image: Colours, regions: dict[str, Image], p: dict[str, float]) -> Colours:
+    """Eyes, mouth, teeth and tongue. The mouth is as dark as its shadow, which the renderer does not know."""
+    iris = np.array([0.28, 0.215, 0.165]) + p["iris_brown"] * np.array([0.035, -0.045, -0.095]) + p["iris_light"] * 0.06
+    rim = np.clip(4 * regions["iris"] * (1 - regions["iris"]), 0, 1)
+    colours: dict[str, NDArray[np.float64] | tuple[float, float, float]] = {
+        "sockets": (0.42, 0.25, 0.22),
+        "mouth": (0.11, 0.035, 0.035),
+        "tongue": (0.40, 0.17, 0.17),
+        "teeth": (0.78, 0.74, 0.66),
+        "sclera": (0.76, 0.735, 0.715),
+        "iris": iris,
+        "pupil": (0.04, 0.035, 0.035),
+    }
+    for name, colour in colours.items():
         image = _over(image, np.asarray(colour), regions[name])
-    return image
+    return _over(image, 0.4 * iris, 0.5 * rim)
+
+
+def _change(where: Image, amount: float, colour: NDArray[np.float64]) -> Colours:
+    return (where * amount)[..., None] * colour
 
 
 def _over(image: Colours, colour: NDArray[np.float64], cover: Image) -> Colours:
@@ -134,7 +129,6 @@ def _draw_noise(texels: Texels, regions: dict[str, Image], generator: np.random.
         blotches=_smooth_noise(shape, 9.0, generator),
         freckles=_dots(texels, cheeks, FRECKLES, 0.0010, generator) * regions["skin"],
         spots=_dots(texels, aged, SPOTS, 0.0024, generator) * regions["skin"],
-        hairs=_smooth_noise(shape, 0.8, generator),
     )
 
 

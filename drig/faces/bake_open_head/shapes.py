@@ -1,4 +1,4 @@
-"""The shape basis: random adults from Anny's controls, without what belongs to the pose, and their principal components.
+"""The shape basis: random adults from Anny's controls, freed of what belongs to the pose, in principal components.
 
 A sample is moved, turned and scaled onto the mean (similarity Procrustes over the skull and upper face): where the
 head is and how it is turned is the pose's, and its size is the camera's, which under weak perspective cannot tell a
@@ -95,7 +95,7 @@ def _sample_local(names: NDArray[np.str_], generator: np.random.Generator) -> ND
         value = shared[pair] if name == pair else np.sqrt(1 - _ASYMMETRY) * shared[pair] + np.sqrt(_ASYMMETRY) * own
         spread = 0.0 if _POSE_CONTROLS.search(pair) else _SPREAD / 2 if _STRONG.search(pair) else _SPREAD
         columns.append(spread * value)
-    return np.clip(np.stack(columns, 1), -0.8, 0.8)
+    return np.asarray(np.clip(np.stack(columns, 1), -0.8, 0.8))
 
 
 def _rigid_vertices(source: Source) -> NDArray[np.intp]:

