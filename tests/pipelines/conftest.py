@@ -1,5 +1,6 @@
 """Photos and stores small enough for tests of pipelines."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,15 @@ from drig.pictures import Picture, to_picture
 
 RIG = RigConfig(size=32, base_channels=32, channel_mult=(1, 1), blocks_per_level=1, attention_size=0)
 """A network that trains in milliseconds."""
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """On tensors this small threads gain nothing, and on a busy machine they wait ten times as long for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def heads(count: int, size: int) -> list[Picture]:

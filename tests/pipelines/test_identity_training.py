@@ -1,0 +1,130 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from drig.data.albums import load_album
+from drig.data.photos import save_png
+from drig.diffusion.network import Rig
+from drig.editing import Editor
+from drig.errors import DrigError
+from drig.faces.estimators import load_estimator
+from drig.faces.head import load_head
+from drig.training.config import TrainingConfig
+from pipelines.identity_training import AlbumDataset, IdentityResult, fit_album, hold_out, quality, train_identity
+from tests.pipelines.conftest import RIG, heads
+
+TRAINING = TrainingConfig(
+    samples=16, batch=4, learning_rate=1e-3, train_encoder=False, log_every=4, checkpoint_every=8, precision="fp32"
+)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base rig that has learnt nothing."""
+    path = tmp_path_factory.mktemp("base") / "weights.safetensors"
+    head = load_head("open")
+    Editor(Rig.from_seed(RIG, 0), head, load_estimator("fit", head)).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def album(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("album")
+    for i, picture in enumerate(heads(4, 192)):
+        save_png(folder / f"{i}.png", picture)
+    (folder / "9.jpg").write_text("not a photo")
+    return folder
+
+
+def run(base: Path, album: Path, folder: Path, training: TrainingConfig = TRAINING) -> IdentityResult:
+    return train_identity("ann", str(album), base, training, holdout=1, aligned=False, folder=folder)
+
+
+def test_leaves_a_rig_with_the_mean_shape_inside(base: Path, album: Path, tmp_path: Path) -> None:
+    seen: list[int] = []
+    result = train_identity(
+        "ann",
+        str(album),
+        base,
+        TRAINING,
+        holdout=1,
+        aligned=False,
+        folder=tmp_path,
+        on_progress=lambda samples, _: seen.append(samples),
+    )
+    assert seen == [4, 8, 12, 16]
+    assert (result.album["photos"], result.album["trained_on"], result.album["held_out"]) == (4, 3, ["2.png"])
+    assert list(result.album["rejects"]) == ["9.jpg"]
+    assert result.before is not None
+    assert result.after is not None
+    assert result.after != result.before
+    own = Editor.load(tmp_path / "weights.safetensors")
+    assert own.mean_shape is not None
+    faces = fit_album(own, load_album(str(album), own.detector, 32))
+    kept = torch.cat([faces[i].codes.shape for i in (0, 1, 3)])
+    torch.testing.assert_close(own.mean_shape, kept.mean(0, keepdim=True))
+    # Stage 2 trains the UNet alone, from the base rig's weights.
+    before, after = Editor.load(base).rig.state_dict(), own.rig.state_dict()
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"denoisingUNet"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["photos.json", "sheet.png", "weights.safetensors"]
+    assert IdentityResult.from_json(result.to_json()) == result
+    assert set(result.measures()) == {"before_psnr", "before_ssim", "after_psnr", "after_ssim"}
+
+
+def test_interrupted_training_goes_on_to_the_same_rig(base: Path, album: Path, tmp_path: Path) -> None:
+    class Killed(BaseException):
+        pass
+
+    def kill(samples: int, metrics: dict[str, float]) -> None:
+        if samples == 12:
+            raise Killed
+
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    run(base, album, whole)
+    with pytest.raises(Killed):
+        train_identity("ann", str(album), base, TRAINING, holdout=1, aligned=False, folder=parts, on_progress=kill)
+    assert [path.name for path in (parts / "training").iterdir()] == ["checkpoint_000000000008"]
+    run(base, album, parts)
+    expected, found = (Editor.load(folder / "weights.safetensors").rig.state_dict() for folder in (whole, parts))
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=1e-4, atol=1e-5)
+
+
+def test_training_sees_the_buffers_that_editing_renders(base: Path, album: Path) -> None:
+    editor = Editor.load(base)
+    faces = fit_album(editor, load_album(str(album), editor.detector, 32))
+    own_shape = AlbumDataset(editor, faces[:1])[0]["buffers"]
+    editor.mean_shape = faces[1].codes.shape + 2.0
+    item = AlbumDataset(editor, faces[:1])[0]
+    torch.testing.assert_close(item["buffers"], editor.edit(faces[0]).buffers)
+    assert not torch.equal(item["buffers"], own_shape)
+    assert item["image"].shape == (3, 32, 32)
+
+
+def test_a_folder_of_another_album_is_refused(base: Path, album: Path, tmp_path: Path) -> None:
+    tmp_path.joinpath("photos.json").write_text(json.dumps(["other.png"]))
+    with pytest.raises(DrigError, match="begun with other photos"):
+        run(base, album, tmp_path)
+
+
+def test_holding_out_everything_is_refused(base: Path, album: Path, tmp_path: Path) -> None:
+    with pytest.raises(DrigError, match="4 usable photos and 4 are to be held out"):
+        train_identity("ann", str(album), base, TRAINING, holdout=4, aligned=False, folder=tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(("count", "expected"), [(0, []), (1, [5]), (2, [2, 7]), (9, [0, 1, 2, 3, 5, 6, 7, 8, 9])])
+def test_held_out_photos_are_spread(count: int, expected: list[int]) -> None:
+    assert hold_out(10, count) == expected
+
+
+def test_quality_is_a_mean_over_photos() -> None:
+    black, grey = np.zeros((32, 32, 3), np.uint8), np.full((32, 32, 3), 51, np.uint8)
+    found = quality([grey, black, grey], [black, black + np.uint8(51)])
+    assert found is not None
+    assert found.psnr == pytest.approx(20 * np.log10(5))
+    assert quality([grey], []) is None

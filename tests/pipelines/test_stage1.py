@@ -1,0 +1,143 @@
+import os
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drig import config as configs
+from drig.data.photos import read_photo
+from drig.data.store import BufferStore
+from drig.diffusion.weights import load_weights
+from drig.errors import DrigError
+from drig.identities import BASE, Identities
+from drig.tracking import Tracker, tracking_uri
+from drig.training.config import TrainingConfig
+from pipelines import stage1
+from pipelines.stage1 import PRESETS, Job, Stage1Config, fit, main, report
+from tests.pipelines.conftest import RIG
+
+TRAINING = TrainingConfig(
+    samples=32, batch=4, learning_rate=1e-3, train_encoder=True, log_every=8, checkpoint_every=16, ema_half_life=8
+)
+
+
+@pytest.fixture
+def config(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage1Config:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return Stage1Config(
+        dataset=str(store), storage=str(tmp_path / "run"), runs=tmp_path, rig=RIG, training=TRAINING, grid=2
+    )
+
+
+class QuietBoard:
+    """A board for a worker that runs here."""
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    def put(self, positions: Mapping[str, int], facts: Mapping[str, str] | None = None) -> None:
+        self.seen += positions.values()
+
+
+def test_one_worker_without_a_cluster(config: Stage1Config) -> None:
+    """Ray Train's local mode: the worker's function in this process."""
+    from ray.train import ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    board: Any = QuietBoard()
+    with Tracker(tracking_uri(config.runs), "test").run("test") as run:
+        job = Job(config, BufferStore(config.dataset).manifest.kind, run, board)
+        trainer: Any = TorchTrainer(
+            stage1.train_worker,  # type: ignore[arg-type]
+            train_loop_config={"job": job},
+            scaling_config=ScalingConfig(num_workers=0),
+        )
+        outcome = trainer.fit().return_value
+    assert outcome["samples_seen"] == 32
+    assert board.seen == [8, 16, 24, 32]
+    loaded = load_weights(Path(config.storage) / "weights.safetensors")
+    assert (loaded.metadata["head"], loaded.metadata["estimator"]) == ("open", "fit")
+    assert loaded.rig.config == RIG
+    samples = sorted(path.name for path in Path(config.storage, "samples").iterdir())
+    assert samples == ["000000000016.png", "000000000032.png"]
+    assert read_photo(Path(config.storage, "samples", samples[0])).shape[2] == 3
+
+
+def dying_worker(loop_config: dict[str, Any]) -> dict[str, Any]:
+    """Rank 1 dies once Ray Train has committed the first checkpoint."""
+    from ray import train as ray_train
+
+    storage = Path(loop_config["job"].config.storage)
+
+    def die() -> None:
+        while not (storage / "ray_train/checkpoint_manager_snapshot.json").exists():
+            time.sleep(0.02)
+        (storage / "died").touch()
+        os._exit(1)
+
+    if ray_train.get_context().get_world_rank() == 1 and not (storage / "died").exists():
+        threading.Thread(target=die, daemon=True).start()
+    elif ray_train.get_checkpoint() is not None:
+        (storage / "resumed").touch()
+    return stage1.train_worker(loop_config)
+
+
+def test_two_workers_one_of_which_dies(
+    config: Stage1Config, ray_local: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(stage1, "train_worker", dying_worker)
+    config = replace(config, grid=1, training=replace(TRAINING, samples=160, checkpoint_every=16))
+    result = fit(config)
+    storage = Path(config.storage)
+    assert (storage / "died").exists()
+    assert (storage / "resumed").exists()
+    assert result.samples_seen == 160
+    # The base rig is registered, with the weights of the run.
+    identities = Identities(tracking_uri(config.runs))
+    assert identities.get(BASE).run_id == result.run_id
+    assert load_weights(identities.fetch(BASE)).metadata["samples_seen"] == 160
+    # The run is in MLflow, whole: losses, gradient norm, speed, grids.
+    run = Tracker(tracking_uri(config.runs), "stage1").run("run", key=config.storage)
+    assert run.id == result.run_id
+    found = run.client.get_run(run.id).data
+    assert {"loss", "loss_quarter_1", "gradient_norm", "samples_per_second"} <= set(found.metrics)
+    assert found.params["training.batch"] == "4"
+    assert run.client.list_artifacts(run.id, "samples")
+    # A finished run returns at once, and says the same.
+    assert fit(config) == result
+    report(result)
+    assert "base rig: version 1" in capsys.readouterr().out
+
+
+def test_presets_are_the_papers_and_the_small_one() -> None:
+    paper = Stage1Config(dataset="-", **PRESETS["ffhq256"])
+    assert (paper.rig.size, paper.workers, paper.training.batch, paper.training.samples) == (256, 8, 256, 12_800_000)
+    assert paper.training.share(paper.workers) == 32
+    assert paper.cluster.gpu
+    assert Stage1Config(dataset="-", **PRESETS["tiny"]).rig.size == 64
+
+
+def test_a_store_of_another_size_is_refused_before_anything_starts(config: Stage1Config) -> None:
+    with pytest.raises(DrigError, match=r"portraits of 32 px .* network is for 64 px"):
+        fit(replace(config, rig=PRESETS["tiny"]["rig"]))
+    assert not Path(config.storage).exists()
+
+
+def test_another_run_in_the_same_folder_is_refused(config: Stage1Config) -> None:
+    configs.save(config, Path(config.storage))
+    with pytest.raises(DrigError, match=r"training\.learning_rate 0\.001 there, 5\.0 here"):
+        fit(replace(config, training=replace(TRAINING, learning_rate=5.0)))
+
+
+def test_bad_input_is_exit_code_2(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = ["--storage", str(tmp_path / "run")]
+    assert main(["--dataset", str(tmp_path / "missing"), *run]) == 2
+    assert main(["--dataset", str(store), "--workers", "3", *run]) == 2  # a batch of 32 over 3
+    assert main(["--dataset", str(store), "--workers", "0", *run]) == 2
+    assert main(["--dataset", str(store), "--preset", "tiny", *run]) == 2  # 64 px
+    assert capsys.readouterr().err.count("error:") == 4
+    assert not (tmp_path / "run").exists()
