@@ -4,7 +4,7 @@
 
 - shape: standard deviations of the principal components of adult heads, without position, rotation and size.
 - exp: the 52 facial actions of ARKit in `expression_names`, 0 at rest .. 1 full; Left and Right are the person's.
-  As in ARKit, mouthClose closes the lips of an open jaw: alone, or above jawOpen, it pushes the lower lip into the face.
+  As in ARKit, mouthClose closes the lips of an open jaw: alone, or above jawOpen, it pushes the lower lip too high.
 - pose: axis-angle of the head about the top of the neck, then of the jaw about its joint in front of the ears
   (a positive x rotation opens it; 0.35 is wide open). jawOpen is the same movement as an expression.
 - tex: standard deviations of the named albedo components in `albedo_names`. The scalp carries short hair.
