@@ -4,6 +4,7 @@ A cluster is served by `serve deploy deployments/serve.yaml` instead.
 """
 
 import logging
+import signal
 import socket
 import sys
 import threading
@@ -67,10 +68,17 @@ def host_identities(command: ServeCommand) -> None:
         fields = f"-F source=@me.jpg -F light_direction=1,0.5,1 -F identity={identities[-1].name}"
         print(f"{len(identities)} identities at {url} (every field: {url}/docs); for example")
         print(f"  curl {url}/v1/edits {fields} -o me.png")
-        try:
-            threading.Event().wait()
-        except KeyboardInterrupt:
-            print("stopping")
+        _wait_for_ctrl_c()
+        print("stopping")
+
+
+def _wait_for_ctrl_c() -> None:
+    """Or for SIGTERM, which is how service managers and containers say it."""
+    stop = threading.Event()
+    previous = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    stop.wait()
+    for number, handler in previous.items():
+        signal.signal(number, handler)
 
 
 @contextmanager
