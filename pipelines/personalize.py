@@ -4,9 +4,10 @@
     python pipelines/personalize.py --albums ann=photos/ann,bob=bob.mp4
     ray job submit --working-dir . -- python pipelines/personalize.py --preset paper --photos .. --workers 16
 
-One Ray Train run for all, since starting one takes longer than training a small rig: its workers take identities from a
-queue until there is none left. An identity that fails is reported and the others finish; a worker that dies is restarted
-and goes on with its identity from that one's own checkpoint. The same command again does what is still to be done.
+One Ray Train run for all, since starting one takes longer than training a small rig: its workers take identities
+from a queue until there is none left. An identity that fails is reported and the others finish; a worker that dies is
+restarted and goes on with its identity from that one's own checkpoint. The same command again does what is still to be
+done.
 """
 
 import hashlib

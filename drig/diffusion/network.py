@@ -36,9 +36,10 @@ class RigConfig:
     """Side of the pixel blocks that the UNet sees as one position: it then works at size / patch. 1 = every pixel."""
     encoder_blocks: tuple[int, ...] = (2, 2, 2, 2)
     """Residual blocks at the encoder's four resolutions. (2, 2, 2, 2) = ResNet-18."""
-    prediction: Literal["noise", "image"] = "noise"
-    """What the UNet puts out: the noise, or the image, from which `denoise` works out the noise. Loss and samplers see
-    no difference. An image is far simpler than noise, so a small UNet that sees patches learns it far sooner."""
+    prediction: Literal["noise", "correction"] = "noise"
+    """What the UNet puts out: the noise, or the correction that makes the rendered buffer the image, from which
+    `denoise` works out the noise. Loss and samplers see no difference. A correction is far simpler than noise, so a
+    small UNet that sees patches learns it far sooner, and what the buffer shows sharply stays sharp."""
 
     def __post_init__(self) -> None:
         multiple = self.patch * 2 ** (len(self.channel_mult) - 1)
@@ -93,7 +94,7 @@ RIG_PRESETS = MappingProxyType(
             dropout=0.0,
             patch=4,
             encoder_blocks=(1, 1, 1, 1),
-            prediction="image",
+            prediction="correction",
         ),
         "rig64": RigConfig(size=64, channel_mult=(1, 2, 3, 4)),
         "rig128": RigConfig(size=128, channel_mult=(1, 1, 2, 3, 4)),
@@ -146,8 +147,9 @@ class Rig(nn.Module):
         output: Tensor = self.denoisingUNet(x_t, t, buffers, code)
         if self.config.prediction == "noise":
             return output
+        image = 2 * buffers[:, :3] - 1 + output  # (N, 3, H, W), rendered from [0, 1] to [-1, 1]
         alpha_bar = self.schedule.at(t)[:, None, None, None]  # (N, 1, 1, 1)
-        return (x_t - alpha_bar.sqrt().float() * output) / (1 - alpha_bar).sqrt().float()
+        return (x_t - alpha_bar.sqrt().float() * image) / (1 - alpha_bar).sqrt().float()
 
     def forward(self, x_t: Tensor, t: Tensor, buffers: Tensor, photo: Tensor) -> Tensor:
         """`denoise` with the code of `photo` (N, 3, H, W): what training calls, in one call so that DDP sees it."""

@@ -42,15 +42,15 @@ def test_every_input_reaches_the_output(config: RigConfig) -> None:
         assert float((rig(*changed) - noise).detach().abs().max()) > 1e-3
 
 
-def test_a_rig_that_predicts_the_image_says_the_noise_that_goes_with_it() -> None:
+def test_a_rig_that_corrects_the_rendered_buffer_says_the_noise_that_goes_with_it() -> None:
     """x_t = sqrt(abar) image + sqrt(1 - abar) noise, solved for the noise."""
-    rig = Rig(dataclasses.replace(SMALL, prediction="image"))
+    rig = Rig(dataclasses.replace(SMALL, prediction="correction"))
     parity.fill(rig)
     x_t, t, buffers, photo = batch(SMALL)
     with torch.no_grad():
         code = rig.encode(photo)
         noise = rig.denoise(x_t, t, buffers, code)
-        image = rig.denoisingUNet(x_t, t, buffers, code)
+        image = 2 * buffers[:, :3] - 1 + rig.denoisingUNet(x_t, t, buffers, code)
     torch.testing.assert_close(Schedule().q_sample(image, t, noise), x_t)
 
 
