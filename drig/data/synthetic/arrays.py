@@ -1,14 +1,19 @@
-"""The arrays of this package."""
+"""The arrays of this package, and how loops over them are compiled."""
 
 from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 Array = NDArray[np.floating[Any]]
 """Real numbers: float32 where there are many."""
 Indices = NDArray[np.integer[Any]]
 Mask = NDArray[np.bool_]
+
+compiled = njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "arcp", "nsz"})
+"""Compiles a loop once for all processes. Of fast mathematics all but the promise that no number is infinite or NaN:
+what is computed on a branch that is not taken may be."""
 
 
 def vector(*values: float) -> Array:

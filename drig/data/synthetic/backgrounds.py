@@ -63,7 +63,7 @@ def _gradient(rng: np.random.Generator) -> Array:
 def _bokeh(rng: np.random.Generator) -> Array:
     """Lights of a street or a room at night, as discs."""
     x, y = _grid()
-    base = _colour(rng, 0.7, (0.02, 0.2))
+    base = _colour(rng, 0.5, (0.02, 0.2))
     picture = base * (1 + 0.4 * spectral_noise(_SIZE, 1.8, rng)[..., None])
     for _ in range(rng.integers(10, 40)):
         cx, cy, radius = rng.random(), rng.random(), rng.uniform(0.015, 0.09)
@@ -103,8 +103,9 @@ def _outdoors(rng: np.random.Generator) -> Array:
     """Sky, a skyline and ground."""
     _, y = _grid()
     horizon = rng.uniform(0.35, 0.75) + 0.03 * spectral_noise(_SIZE, 1.5, rng)[:1]
-    sky = _colour(rng, 0.5, (0.5, 1.0)) * (0.7 + 0.5 * y[..., None])
-    ground = _colour(rng, 0.5, (0.08, 0.35)) * (1 + 0.25 * spectral_noise(_SIZE, 1.0, rng)[..., None])
+    skies = [(0.45, 0.62, 0.95), (0.75, 0.8, 0.85), (0.95, 0.75, 0.5), (0.6, 0.65, 0.72), (0.25, 0.35, 0.6)]
+    sky = np.array(skies[rng.integers(len(skies))]) * rng.uniform(0.6, 1.1) * (0.7 + 0.5 * y[..., None])
+    ground = _colour(rng, 0.35, (0.08, 0.35)) * (1 + 0.25 * spectral_noise(_SIZE, 1.0, rng)[..., None])
     land = np.clip((y - horizon) * 30, 0, 1)[..., None]
     blur = rng.uniform(1.5, 5)
     return gaussian_filter(sky + land * (ground - sky), (blur, blur, 0), mode="nearest")

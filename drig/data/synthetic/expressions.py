@@ -49,7 +49,13 @@ def sample_expression(names: Sequence[str], yaw: float, pitch: float, rng: np.ra
         amount = share * (0.35 + 0.65 * rng.beta(1.6, 1.4))
         for action, strength in _sides(mood).items():
             strengths[action] = strengths.get(action, 0.0) + amount * strength * rng.uniform(0.85, 1.15)
-    for action, strength in {"browInnerUp": 0.12, "jawOpen": 0.03, "mouthPress": 0.1, "mouthShrugLower": 0.1}.items():
+    for action, strength in {
+        "browInnerUp": 0.12,
+        "eyeWide": 0.2,
+        "jawOpen": 0.03,
+        "mouthPress": 0.1,
+        "mouthShrugLower": 0.1,
+    }.items():
         for name in _sides({action: strength}):
             strengths[name] = strengths.get(name, 0.0) + abs(rng.normal(0, strength))
     contact = 1.0 if rng.random() < 0.8 else 0.2
@@ -57,7 +63,7 @@ def sample_expression(names: Sequence[str], yaw: float, pitch: float, rng: np.ra
     up = -contact * pitch / _EYE_TURN[1] + rng.normal(-0.05, 0.12 if contact == 1 else 0.3)
     for name, strength in _gaze(across, up).items():
         strengths[name] = strengths.get(name, 0.0) + strength
-    if rng.random() < 0.3:
+    if rng.random() < 0.15:
         strengths.update({name: strengths.get(name, 0.0) + rng.uniform(0, 0.35) for name in ("eyeBlinkLeft",)})
         strengths["eyeBlinkRight"] = max(strengths.get("eyeBlinkRight", 0.0), strengths["eyeBlinkLeft"])
     return np.array([min(max(strengths.get(name, 0.0), 0.0), 1.0) for name in names], np.float32)

@@ -109,7 +109,7 @@ def grow_beard(
     density = beard_density(anatomy, kind, anatomy.vertices, noise, lips)
     count, length, spread = {
         "stubble": (5200, 0.0016, 0.5),
-        "moustache": (1500, 0.009, 0.25),
+        "moustache": (2600, 0.009, 0.25),
         "goatee": (2800, 0.011, 0.3),
         "short": (7000, 0.008, 0.35),
         "full": (8000, 0.022, 0.35),

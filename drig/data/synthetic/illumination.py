@@ -17,7 +17,7 @@ from drig.data.synthetic.surfaces import MOUTH, Surface
 
 _LAMP_MAP, _SKY_MAP = 144, 72  # sides of the shadow maps in texels
 _REACH = 0.19  # metres around the face's centre that cast shadows
-_HAIR_SHADOWS = 30000  # about how many points of hair cast shadows
+_HAIR_SHADOWS = 20000  # about how many points of hair cast shadows
 _SHADOW_STEP = 0.004  # metres between them along a strand: about the width of a texel
 
 

@@ -13,9 +13,9 @@ from drig.data.synthetic.arrays import Array
 
 Colour = tuple[float, float, float]
 
-LAMP_RAYS = 10
+LAMP_RAYS = 8
 """Directions over which the lamps are spread, all together: more make softer shadows, and each costs a shadow map."""
-SKY_RAYS = 20
+SKY_RAYS = 16
 """Directions over which the surroundings are spread."""
 
 
@@ -114,7 +114,7 @@ def _studio(rng: np.random.Generator, side: float) -> Light:
     fill = _scaled(temperature(rng.uniform(-0.3, 0.3)), rng.uniform(0.1, 0.45))
     lamps = [key, Lamp(from_angles(-side * rng.uniform(30, 75), rng.uniform(-5, 30)), fill, 0.5)]
     if rng.random() < 0.5:
-        rim = _scaled(temperature(rng.uniform(-0.5, 0.5)), rng.uniform(0.4, 1.2))
+        rim = _scaled(temperature(rng.uniform(-0.5, 0.5)), rng.uniform(0.3, 0.8))
         lamps.append(Lamp(from_angles(-side * rng.uniform(125, 160), rng.uniform(15, 50)), rim, 0.3))
     grey = rng.uniform(0.08, 0.25)
     return Light("studio", tuple(lamps), (grey, grey, grey), (grey * 0.7,) * 3, (1, 1, 1))
@@ -136,7 +136,7 @@ def _overcast(rng: np.random.Generator, side: float) -> Light:
 
 def _sun(rng: np.random.Generator, side: float) -> Light:
     key = Lamp(from_angles(side * rng.uniform(10, 75), rng.uniform(25, 60)), temperature(rng.uniform(0, 0.35)), 0.03)
-    sky = _scaled(temperature(rng.uniform(-0.9, -0.3)), rng.uniform(0.2, 0.45))
+    sky = _scaled(temperature(rng.uniform(-0.6, -0.1)), rng.uniform(0.2, 0.45))
     return Light("sun", (key,), sky, _scaled(temperature(0.4), rng.uniform(0.1, 0.3)), (1,) * 3)
 
 
@@ -147,7 +147,7 @@ def _golden(rng: np.random.Generator, side: float) -> Light:
 
 
 def _backlight(rng: np.random.Generator, side: float) -> Light:
-    rim = _scaled(temperature(rng.uniform(-0.2, 0.7)), rng.uniform(1.5, 3.0))
+    rim = _scaled(temperature(rng.uniform(-0.2, 0.7)), rng.uniform(0.9, 1.7))
     lamps = (
         Lamp(from_angles(side * rng.uniform(125, 165), rng.uniform(10, 45)), rim, 0.25),
         Lamp(from_angles(-side * rng.uniform(0, 50), rng.uniform(0, 30)), (0.6, 0.6, 0.6), 0.6),
@@ -191,7 +191,7 @@ def sample_light(rng: np.random.Generator) -> Light:
     face = np.array([from_angles(a, e) for a, e in [(0, 10), (-40, 10), (40, 10), (0, 50), (0, -30)]], np.float32)
     # A face half lit is exposed between its mean and its bright half.
     seen = light.irradiance(face).mean(-1)
-    gain = rng.uniform(0.85, 1.3) / float(0.6 * seen.mean() + 0.4 * seen.max())
+    gain = rng.uniform(1.05, 1.6) / float(0.6 * seen.mean() + 0.4 * seen.max())
     warmth = temperature(rng.normal(0, 0.12))
     lamps = tuple(replace(lamp, colour=_scaled(lamp.colour, gain)) for lamp in light.lamps)
     return replace(light, lamps=lamps, sky=_scaled(light.sky, gain), ground=_scaled(light.ground, gain), balance=warmth)

@@ -10,7 +10,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from drig.data.synthetic.anatomy import Anatomy, measure
-from drig.data.synthetic.arrays import Array, Indices, vector
+from drig.data.synthetic.arrays import Array, vector
 from drig.data.synthetic.facial_hair import BEARDS, Brows, grow_beard, grow_brows
 from drig.data.synthetic.glasses import Frame, Glasses, build_frame, sample_glasses
 from drig.data.synthetic.hair import STYLES, Hairline, Style, grow, scalp_density, tie_bun
@@ -96,8 +96,6 @@ class Person:
     """(K,) its albedo codes."""
     expression_names: tuple[str, ...]
     anatomy: Anatomy
-    still: Indices
-    """Vertices that no expression moves."""
     neck_weight: Array
     """(V,) share in the shoulders' movement."""
     lids: Lids
@@ -163,7 +161,6 @@ def sample_person(head: OpenHead, seed: int, index: int) -> Person:
         tex=tex,
         expression_names=head.expression_names,
         anatomy=anatomy,
-        still=np.flatnonzero(head.expression_basis.abs().amax((0, 2)).numpy() < 1e-5),
         neck_weight=anatomy.body_weight(anatomy.vertices),
         lids=find_lids(anatomy.vertices, anatomy.faces, on_skin, in_socket),
         skin=_clean_skin(head, tex),
@@ -183,7 +180,7 @@ def sample_person(head: OpenHead, seed: int, index: int) -> Person:
 def _sample_looks(rng: np.random.Generator) -> tuple[Looks, float]:
     """The looks, and the skin's tone in standard deviations (light is positive)."""
     feminine = bool(rng.random() < 0.5)
-    tone = float(np.clip(rng.normal(0.1, 1.05), -2.1, 1.5))
+    tone = float(np.clip(rng.normal(0.1, 1.0), -2.1, 1.5))
     colours = list(_HAIR_COLOURS)
     fair = (
         np.array([1.6, 1.3, 1, 1, 1, 1, 1, 1, 1]) if tone > -0.3 else np.array([6, 2, 0.5, 0.1, 0.02, 0.02, 0.02, 1, 1])
@@ -225,8 +222,8 @@ def _sample_looks(rng: np.random.Generator) -> tuple[Looks, float]:
         pupil=float(rng.uniform(0.13, 0.20)),
         glasses=sample_glasses(rng) if rng.random() < 0.2 else None,
         oiliness=float(rng.beta(2, 3)),
-        relief=float(rng.uniform(0.03, 0.09)),
-        mottling=float(rng.uniform(0.012, 0.04)),
+        relief=float(rng.uniform(0.02, 0.06)),
+        mottling=float(rng.uniform(0.012, 0.03)),
         lashes=float(rng.uniform(0.0075, 0.0105) if feminine else rng.uniform(0.005, 0.007)),
         breadth=float(rng.normal(0.92, 0.06) if feminine else rng.normal(1.06, 0.07)),
     )
@@ -238,19 +235,11 @@ def _sample_tex(names: tuple[str, ...], looks: Looks, tone: float, rng: np.rando
     value = dict(zip(names, np.clip(rng.normal(0, 0.8, len(names)), -1.8, 1.8), strict=True))
     dark = {"black": 1.2, "dark brown": 0.9, "brown": 0.3, "auburn": 0.0, "red": -0.6, "dark blond": -0.6}
     value["skin_tone"] = tone
-    for name, factor in (
-        ("skin_saturation", 0.6),
-        ("skin_warmth", 0.7),
-        ("blush", 0.6),
-        ("lips_red", 0.7),
-        ("age_spots", 0.6),
-    ):
-        value[name] *= factor
     value["brows_dark"] = dark.get(looks.hair_colour, -1.3)
     value["brows_thick"] = (looks.brows.thickness - 0.006) / 0.0015
     value["beard"] = {"none": -1.1, "stubble": 0.8, "short": 1.6, "full": 2.0, "goatee": 0.3}.get(looks.beard, -0.8)
     value["moustache"] = {"none": -1.1, "stubble": 0.8, "short": 1.6, "full": 2.0}.get(looks.beard, 1.5)
-    value["scalp_hair"] = -1.6 if looks.hair == "bald" else 1.2
+    value["scalp_hair"] = -2.0 if looks.hair == "bald" else 1.2
     value["iris_brown"] = {"dark brown": 1.5, "brown": 1.0, "hazel": 0.3, "green": -0.4, "blue": -1.2, "grey": -0.8}[
         looks.iris
     ]
@@ -308,25 +297,22 @@ def _grow_hair(
     return strands, (0.9 * density).astype(np.float32)
 
 
-def _clean_skin(head: OpenHead, tex: Array) -> Array:
-    """The albedo (T, T, 3) in linear light, without the brows and stubble that strands will stand for.
+_NO_PAINTED_HAIR = {
+    **{"scalp_hair": -2.05, "beard": -1.08, "moustache": -1.0},
+    **{"brows_dark": -3.65, "brows_warm": 0.0, "brows_thick": 0.0},
+}
+"""Albedo codes at which the head's painter (`drig.faces.bake_open_head.paint`) covers the skin with no hair."""
 
-    The albedo is linear in its codes, so painted hair can be taken out of it: at these codes its cover is nought.
-    """
-    bare = {
-        "scalp_hair": -1.6,
-        "beard": -1.13,
-        "moustache": -1.08,
-        "brows_dark": -3.4,
-        "brows_warm": 0,
-        "brows_thick": 0,
-    }
-    clean = np.array([bare.get(name, code) for name, code in zip(head.albedo_names, tex, strict=True)], np.float32)
-    albedo = head.albedo_mean.numpy() + np.tensordot(clean, head.albedo_basis.numpy(), 1)  # (3, T, T)
-    hairy = {name: head.regions[name].numpy() for name in ("scalp", "beard", "moustache", "brows")}
-    bare = head.regions["skin"].numpy() * np.clip(1 - sum(hairy.values()), 0, 1)
+
+def _clean_skin(head: OpenHead, tex: Array) -> Array:
+    """The albedo (T, T, 3) in linear light, without the brows and stubble that strands will stand for."""
+    codes = [_NO_PAINTED_HAIR.get(name, float(code)) for name, code in zip(head.albedo_names, tex, strict=True)]
+    basis = head.albedo_basis.numpy()
+    albedo = head.albedo_mean.numpy() + np.tensordot(np.array(codes, np.float32), basis, 1)  # (3, T, T)
+    hairy = [head.regions[name].numpy() for name in ("scalp", "beard", "moustache", "brows")]
+    bare = head.regions["skin"].numpy() * np.clip(1 - np.sum(hairy, 0), 0, 1)
     plain = (albedo * bare).sum((1, 2)) / bare.sum()
-    for region in hairy.values():  # the hair that was there had hidden some of the skin's own tone
+    for region in hairy:  # painted hair had hidden some of the skin's own tone
         mean = (albedo * region).sum((1, 2)) / region.sum()
         albedo = albedo + region * (plain - mean)[:, None, None]
     linear: Array = np.ascontiguousarray(np.clip(albedo, 0.01, 1).transpose(1, 2, 0) ** 2.2, np.float32)

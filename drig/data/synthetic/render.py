@@ -96,7 +96,7 @@ def _draw_solids(
     rows, columns, at, leader = interpolate(face, bary, light_surface(person, scene, lit))
     face, bary = face[rows, columns], bary[rows, columns]
     material, distance = scene.material[face], view.camera.distance
-    base, answer = colour(at, material, _paint(person, shot), _eyes(head, person, scene), distance)
+    base, answer = colour(at, material, _paint(person, shot, side), _eyes(head, person, scene), distance)
     diffuse, gloss = shade(at, answer, leader, lit.lamps, distance)
     picture = _backdrop(shot, side)
     picture[rows, columns] = base * diffuse + gloss
@@ -113,11 +113,12 @@ def _backdrop(shot: Shot, side: int) -> Array:
     return np.repeat(np.repeat(painted, 2, 0), 2, 1)
 
 
-def _paint(person: Person, shot: Shot) -> Paint:
+def _paint(person: Person, shot: Shot, side: int) -> Paint:
     glasses = person.looks.glasses
     rims = np.array(glasses.colour if glasses else (0, 0, 0), np.float32)
-    cloth = weave(shot.clothing)
-    return Paint(person.skin, cloth, rims, person.hair_reflectance, person.grain, person.looks.relief)
+    # Relief finer than a pixel only makes the skin sparkle.
+    relief = person.looks.relief * min(side / 1024, 1.0)
+    return Paint(person.skin, weave(shot.clothing), rims, person.hair_reflectance, person.grain, relief)
 
 
 def _eyes(head: OpenHead, person: Person, scene: Scene) -> Eyes:

@@ -8,9 +8,8 @@ Legend: P pixels, R lamp rays.
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
-from drig.data.synthetic.arrays import Array, Indices
+from drig.data.synthetic.arrays import Array, Indices, compiled
 from drig.data.synthetic.shadows import reaches
 from drig.data.synthetic.surfaces import GLOSS, GLOSS_ROUGH, OPEN, PLACE, REFLECTANCE, SKY, WRAP
 
@@ -31,7 +30,7 @@ class Lamps(NamedTuple):
     """(3,)"""
 
 
-@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@compiled
 def shade(at: Array, answer: Array, leader: Indices, lamps: Lamps, distance: float) -> tuple[Array, Array]:
     """Diffuse light (P, 3) and gloss (P, 3) of pixels with values (P, COLUMNS) and answers (P, ANSWERS).
 
@@ -55,7 +54,7 @@ def shade(at: Array, answer: Array, leader: Indices, lamps: Lamps, distance: flo
     return diffuse, gloss
 
 
-@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@compiled
 def _shine(r: int, answer: Array, leader: Indices, view: Array, lamps: Lamps, diffuse: Array, gloss: Array) -> None:
     """Adds one ray's light to every leader."""
     lx, ly, lz = lamps.rays[r, 0], lamps.rays[r, 1], lamps.rays[r, 2]
@@ -74,7 +73,7 @@ def _shine(r: int, answer: Array, leader: Indices, view: Array, lamps: Lamps, di
             gloss[p, c] += lamps.colours[r, c] * lobe
 
 
-@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@compiled
 def _lobe(answer: Array, view: Array, p: int, lx: float, ly: float, lz: float) -> float:
     """GGX with Kelemen's visibility and Schlick's Fresnel term, times pi and the cosine."""
     vx, vy, vz = view[p, 0], view[p, 1], view[p, 2]
@@ -89,19 +88,19 @@ def _lobe(answer: Array, view: Array, p: int, lx: float, ly: float, lz: float) -
     return float(lobe * fresnel / (4.0 * half * half) * max(nx * lx + ny * ly + nz * lz, 0.0))
 
 
-@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@compiled
 def _reflect_surroundings(at: Array, answer: Array, view: Array, p: int, lamps: Lamps, gloss: Array) -> None:
     vx, vy, vz = view[p, 0], view[p, 1], view[p, 2]
     facing = max(answer[p, GLOSS] * vx + answer[p, GLOSS + 1] * vy + answer[p, GLOSS + 2] * vz, 0.0)
     # Rough surfaces mirror less at grazing angles than Schlick's term says.
-    grazing = 0.4 * (1.0 - answer[p, REFLECTANCE]) * (1.0 - facing) ** 5 * (1.0 - answer[p, GLOSS_ROUGH])
+    grazing = 0.15 * (1.0 - answer[p, REFLECTANCE]) * (1.0 - facing) ** 5 * (1.0 - answer[p, GLOSS_ROUGH])
     above = 0.5 + 0.5 * (2.0 * facing * answer[p, GLOSS + 1] - vy)
     for c in range(3):
         surroundings = lamps.sky_below[c] + above * (lamps.sky_above[c] - lamps.sky_below[c])
         gloss[p, c] += (answer[p, REFLECTANCE] + grazing) * surroundings * at[p, OPEN]
 
 
-@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@compiled
 def gather_sky(
     points: Array,
     normals: Array,

@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
-from numba import njit
 
-from drig.data.synthetic.arrays import Array, Indices, Mask
+from drig.data.synthetic.arrays import Array, Indices, Mask, compiled
 
 _DEPTH_BINS = 4096
 
@@ -65,7 +64,7 @@ def join(first: Strands, second: Strands) -> Strands:
     return Strands(both("points"), both("width"), both("colour"), both("opacity"), leader)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _near_to_far(depth: Array) -> Indices:
     """Order of the segments by increasing depth: a counting sort, ten times faster than a comparison sort."""
     low, high = np.inf, -np.inf
@@ -86,7 +85,7 @@ def _near_to_far(depth: Array) -> Indices:
     return order
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@compiled
 def paint_strands(
     paint: Array, clear: Array, depth: Array, pixels: Array, width: Array, colour: Array, opacity: Array
 ) -> None:
@@ -121,6 +120,9 @@ def paint_strands(
         first = max(int(np.ceil(min(x0, x1))), 0)
         last = min(int(np.ceil(max(x0, x1))), height if steep else breadth)
         rows = breadth if steep else height
+        red = 0.5 * (colour[s, k, 0] + colour[s, k + 1, 0])
+        green = 0.5 * (colour[s, k, 1] + colour[s, k + 1, 1])
+        blue = 0.5 * (colour[s, k, 2] + colour[s, k + 1, 2])
         for i in range(first, last):
             t = (i - x0) / dx
             y, z = y0 + t * dy, z0 + t * (z1 - z0)
@@ -131,6 +133,7 @@ def paint_strands(
                 remaining = clear[row, column]
                 if covered > 0.0 and remaining > 0.01 and z < depth[row, column]:
                     alpha = covered * (opacity[s, k] + t * (opacity[s, k + 1] - opacity[s, k])) * remaining
-                    for c in range(3):
-                        paint[row, column, c] += alpha * (colour[s, k, c] + t * (colour[s, k + 1, c] - colour[s, k, c]))
+                    paint[row, column, 0] += alpha * red
+                    paint[row, column, 1] += alpha * green
+                    paint[row, column, 2] += alpha * blue
                     clear[row, column] = remaining - alpha

@@ -6,9 +6,8 @@ Legend: H, W pixels, P pixels that a surface covers, V vertices, F faces, T text
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
-from drig.data.synthetic.arrays import Array, Indices
+from drig.data.synthetic.arrays import Array, Indices, compiled
 
 SKIN, EYE_RIGHT, EYE_LEFT, MOUTH, CLOTH, FRAME = range(6)
 """Materials of faces."""
@@ -78,7 +77,7 @@ class Eyes(NamedTuple):
     """The same of the pupil."""
 
 
-@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@compiled
 def interpolate(face: Array, bary: Array, surface: Surface) -> tuple[Indices, Indices, Array, Indices]:
     """Rows (P,), columns (P,) and interpolated values (P, COLUMNS) of the covered pixels, and their leaders (P,).
 
@@ -111,7 +110,7 @@ def interpolate(face: Array, bary: Array, surface: Surface) -> tuple[Indices, In
     return rows, columns, at, leader
 
 
-@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@compiled
 def _mix(u: float, v: float, w: float, f: int, surface: Surface, at: Array, p: int) -> None:
     a, b, c = surface.faces[f, 0], surface.faces[f, 1], surface.faces[f, 2]
     for k in range(3):
@@ -126,7 +125,7 @@ def _mix(u: float, v: float, w: float, f: int, surface: Surface, at: Array, p: i
         at[p, NX + k] *= length
 
 
-@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@compiled
 def _alike(material: int, other: int, at: Array, p: int, q: int) -> bool:
     if material != other or material in (EYE_RIGHT, EYE_LEFT) or abs(at[p, X + 2] - at[q, X + 2]) > 0.002:
         return False
@@ -134,7 +133,7 @@ def _alike(material: int, other: int, at: Array, p: int, q: int) -> bool:
     return bool(agree > 0.97)
 
 
-@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@compiled
 def colour(at: Array, material: Indices, paint: Paint, eyes: Eyes, distance: float) -> tuple[Array, Array]:
     """Reflectance (P, 3) and answer to light (P, ANSWERS) of pixels with values (P, COLUMNS) and material (P,).
 
@@ -164,18 +163,18 @@ def colour(at: Array, material: Indices, paint: Paint, eyes: Eyes, distance: flo
     return base, answer
 
 
-@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@compiled
 def _put(answer: Array, p: int, first: int, x: float, y: float, z: float) -> None:
     answer[p, first], answer[p, first + 1], answer[p, first + 2] = x, y, z
 
 
-@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@compiled
 def _set(answer: Array, p: int, rough: float, reflectance: float, red: float, green: float, blue: float) -> None:
     answer[p, GLOSS_ROUGH], answer[p, REFLECTANCE] = rough, reflectance
     answer[p, WRAP], answer[p, WRAP + 1], answer[p, WRAP + 2] = red, green, blue
 
 
-@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@compiled
 def _skin(at: Array, p: int, wet: bool, paint: Paint, base: Array, answer: Array) -> None:
     size = paint.grain.shape[0]
     a = int(at[p, GRAIN + 1] / _GRAIN_SIDE * size) % size
@@ -198,7 +197,7 @@ def _skin(at: Array, p: int, wet: bool, paint: Paint, base: Array, answer: Array
         answer[p, k] = 0.6 * at[p, NX + k] + 0.4 * answer[p, GLOSS + k]
 
 
-@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@compiled
 def _eye(at: Array, p: int, side: int, eyes: Eyes, distance: float, base: Array, answer: Array) -> None:
     """The eyeball is coarse in the mesh: here it is the sphere that the sight line meets."""
     px, py, pz = at[p, 0], at[p, 1], at[p, 2]
@@ -228,7 +227,7 @@ def _eye(at: Array, p: int, side: int, eyes: Eyes, distance: float, base: Array,
     _set(answer, p, 0.16, 0.05, 0.25, 0.25, 0.25)
 
 
-@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@compiled
 def _iris(eyes: Eyes, nx: float, ny: float, nz: float, side: int, p: int, base: Array) -> None:
     """Colour of the eyeball at normal n: sclera, limbal ring, streaked iris, pupil."""
     gaze, rim = eyes.gaze[side], eyes.rim
@@ -247,7 +246,7 @@ def _iris(eyes: Eyes, nx: float, ny: float, nz: float, side: int, p: int, base: 
         base[p, c] = white + inside * (iris * (1.0 - hole) + 0.004 - white)
 
 
-@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@compiled
 def texel(texture: Array, u: float, v: float, channel: int) -> float:
     """Bilinear sample with clamped edges."""
     height, width = texture.shape[0], texture.shape[1]
@@ -260,13 +259,13 @@ def texel(texture: Array, u: float, v: float, channel: int) -> float:
     return float(top * (1 - fy) + bottom * fy)
 
 
-@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@compiled
 def smoothstep(low: float, high: float, x: float) -> float:
     t = min(max((x - low) / (high - low), 0.0), 1.0)
     return t * t * (3.0 - 2.0 * t)
 
 
-@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@compiled
 def _segment_distance(px: float, py: float, pz: float, a: Array, b: Array) -> float:
     dx, dy, dz = b[0] - a[0], b[1] - a[1], b[2] - a[2]
     qx, qy, qz = px - a[0], py - a[1], pz - a[2]
@@ -275,7 +274,7 @@ def _segment_distance(px: float, py: float, pz: float, a: Array, b: Array) -> fl
     return float(np.sqrt(ex * ex + ey * ey + ez * ez))
 
 
-@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@compiled
 def _sphere_hit(
     px: float, py: float, pz: float, vx: float, vy: float, vz: float, cx: float, cy: float, cz: float, radius: float
 ) -> tuple[float, float, float]:

@@ -8,7 +8,6 @@ from drig.data.synthetic.framing import View
 from drig.data.synthetic.lights import Light, fibonacci_sphere
 from drig.data.synthetic.people import Person
 from drig.data.synthetic.shots import Shot
-from drig.faces.buffers import vertex_normals
 from drig.faces.codes import FaceCodes
 from drig.faces.lighting import sh_basis
 from drig.faces.open_head import OpenHead
@@ -28,8 +27,7 @@ def true_codes(head: OpenHead, person: Person, shot: Shot, view: View, light: Ar
     codes = person.codes(shot.expression, view.rotation).replace(light=torch.from_numpy(light)[None])
     world = head.vertices(codes)
     landmarks = head.landmarks(codes, world)[0].numpy()
-    normals = vertex_normals(torch.from_numpy(view.vertices)[None], head.faces)[0].numpy()
-    front = (normals[:, 2] > 0.2) & (person.anatomy.vertices[:, 1] > person.anatomy.landmarks[8, 1])
+    front = (view.normals[:, 2] > 0.2) & (person.anatomy.vertices[:, 1] > person.anatomy.landmarks[8, 1])
     codes_side = np.concatenate([world[0].numpy()[front], np.repeat(landmarks, _LANDMARK_WEIGHT, 0)])
     view_side = np.concatenate([view.vertices[front], np.repeat(view.landmarks, _LANDMARK_WEIGHT, 0)])
     seen = view.project(view_side)[:, :2].astype(np.float64) * [1, -1]
@@ -54,8 +52,7 @@ def fit_light(
     face (P,), bary (P, 3): of the head, at pixels; diffuse (P, 3); seen (P,): those that show nothing but skin.
     """
     balance = np.array(light.balance, np.float32)
-    normals = vertex_normals(torch.from_numpy(view.vertices)[None], head.faces)[0].numpy()
-    shown = np.einsum("pk,pkc->pc", bary[seen], normals[head.faces.numpy()[face[seen]]]).astype(np.float32)
+    shown = np.einsum("pk,pkc->pc", bary[seen], view.normals[head.faces.numpy()[face[seen]]]).astype(np.float32)
     sphere = fibonacci_sphere(200).astype(np.float32)
     target = np.maximum(diffuse[seen] * balance, 1e-4) ** (1 / GAMMA)
     around = np.maximum(light.irradiance(sphere) * balance, 1e-4) ** (1 / GAMMA)
