@@ -1,4 +1,5 @@
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Mapping
@@ -9,8 +10,8 @@ from typing import Any
 import pytest
 
 from drig import config as configs
+from drig import storage
 from drig.data.photos import read_photo
-from drig.data.store import BufferStore
 from drig.diffusion.weights import load_weights
 from drig.errors import DrigError
 from drig.identities import BASE, Identities
@@ -43,21 +44,24 @@ class QuietBoard:
         self.seen += positions.values()
 
 
-def test_one_worker_without_a_cluster(config: Stage1Config) -> None:
-    """Ray Train's local mode: the worker's function in this process."""
+def run_here(config: Stage1Config, board: Any) -> dict[str, Any]:
+    """Ray Train's local mode: the worker's function in this process, without a cluster."""
     from ray.train import ScalingConfig
     from ray.train.torch import TorchTrainer
 
-    board: Any = QuietBoard()
     with Tracker(tracking_uri(config.runs), "test").run("test") as run:
-        job = Job(config, BufferStore(config.dataset).manifest.kind, run, board)
         trainer: Any = TorchTrainer(
             stage1.train_worker,  # type: ignore[arg-type]
-            train_loop_config={"job": job},
+            train_loop_config={"job": Job(config, stage1._kind(config), run, board)},
             scaling_config=ScalingConfig(num_workers=0),
         )
-        outcome = trainer.fit().return_value
-    assert outcome["samples_seen"] == 32
+        outcome: dict[str, Any] = trainer.fit().return_value
+        return outcome
+
+
+def test_one_worker(config: Stage1Config) -> None:
+    board = QuietBoard()
+    assert run_here(config, board)["samples_seen"] == 32
     assert board.seen == [8, 16, 24, 32]
     loaded = load_weights(Path(config.storage) / "weights.safetensors")
     assert (loaded.metadata["head"], loaded.metadata["estimator"]) == ("open", "fit")
@@ -67,22 +71,42 @@ def test_one_worker_without_a_cluster(config: Stage1Config) -> None:
     assert read_photo(Path(config.storage, "samples", samples[0])).shape[2] == 3
 
 
+def test_dataset_and_results_on_s3(config: Stage1Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import boto3
+    from moto import mock_aws
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # where the node keeps its copy of the dataset
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    with mock_aws():
+        storage._new_client.cache_clear()
+        boto3.client("s3").create_bucket(Bucket="lab")
+        storage.upload_folder(Path(config.dataset), "s3://lab/buffers")
+        run_here(replace(config, dataset="s3://lab/buffers", storage="s3://lab/run"), QuietBoard())
+        assert len(storage.list_files("s3://lab/run/samples")) == 2
+        content = storage.read_bytes("s3://lab/run/weights.safetensors")
+    storage._new_client.cache_clear()
+    (tmp_path / "weights.safetensors").write_bytes(content)
+    assert load_weights(tmp_path / "weights.safetensors").metadata["samples_seen"] == 32
+
+
 def dying_worker(loop_config: dict[str, Any]) -> dict[str, Any]:
     """Rank 1 dies once Ray Train has committed the first checkpoint."""
     from ray import train as ray_train
 
-    storage = Path(loop_config["job"].config.storage)
+    folder = Path(loop_config["job"].config.storage)
 
     def die() -> None:
-        while not (storage / "ray_train/checkpoint_manager_snapshot.json").exists():
+        while not (folder / "ray_train/checkpoint_manager_snapshot.json").exists():
             time.sleep(0.02)
-        (storage / "died").touch()
+        (folder / "died").touch()
         os._exit(1)
 
-    if ray_train.get_context().get_world_rank() == 1 and not (storage / "died").exists():
+    if ray_train.get_context().get_world_rank() == 1 and not (folder / "died").exists():
         threading.Thread(target=die, daemon=True).start()
     elif ray_train.get_checkpoint() is not None:
-        (storage / "resumed").touch()
+        (folder / "resumed").touch()
     return stage1.train_worker(loop_config)
 
 
@@ -92,9 +116,9 @@ def test_two_workers_one_of_which_dies(
     monkeypatch.setattr(stage1, "train_worker", dying_worker)
     config = replace(config, grid=1, training=replace(TRAINING, samples=160, checkpoint_every=16))
     result = fit(config)
-    storage = Path(config.storage)
-    assert (storage / "died").exists()
-    assert (storage / "resumed").exists()
+    folder = Path(config.storage)
+    assert (folder / "died").exists()
+    assert (folder / "resumed").exists()
     assert result.samples_seen == 160
     # The base rig is registered, with the weights of the run.
     identities = Identities(tracking_uri(config.runs))
