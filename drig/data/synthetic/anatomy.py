@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from scipy.ndimage import gaussian_filter, map_coordinates, maximum_filter
 
-from drig.data.synthetic.arrays import Array, Indices
+from drig.data.synthetic.arrays import Array, Indices, Mask
 from drig.faces.ibug import BROWS, MOUTH, eyes_and_mouth
 
 _AZIMUTHS, _ELEVATIONS = 96, 48
@@ -25,6 +25,8 @@ class Anatomy:
     """(V, 3)"""
     faces: Indices
     """(F, 3)"""
+    skin: Indices
+    """(F', 3) those of them that are skin: hair grows there."""
     landmarks: Array
     """(68, 3)"""
     skull: Array
@@ -68,8 +70,8 @@ class Anatomy:
         return weight
 
 
-def measure(vertices: Array, normals: Array, faces: Indices, landmarks: Array) -> Anatomy:
-    """The anatomy of a head at rest."""
+def measure(vertices: Array, normals: Array, faces: Indices, skin: Mask, landmarks: Array) -> Anatomy:
+    """The anatomy of a head at rest. skin (F,): which faces are."""
     left, right, _ = eyes_and_mouth(landmarks)
     eyes = (left + right) / 2
     brow = float(landmarks[BROWS, 1].mean())
@@ -79,7 +81,7 @@ def measure(vertices: Array, normals: Array, faces: Indices, landmarks: Array) -
     front = float(landmarks[27, 2])
     skull = np.array([eyes[0], eyes[1] + 0.25 * (top - eyes[1]), 0.5 * (back + front)], np.float32)
     head = vertices[vertices[:, 1] > landmarks[MOUTH, 1].min() - 2 * unit]
-    return Anatomy(vertices, normals, faces, landmarks, skull, unit, brow, _outermost(head - skull))
+    return Anatomy(vertices, normals, faces, faces[skin], landmarks, skull, unit, brow, _outermost(head - skull))
 
 
 def _outermost(offsets: Array) -> Array:

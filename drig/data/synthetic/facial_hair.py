@@ -38,7 +38,7 @@ def grow_brows(anatomy: Anatomy, brows: Brows, colour: Array, rng: np.random.Gen
     for curve in curves:
         gap = np.linalg.norm(anatomy.vertices[:, None] - curve[None], axis=-1).min(1)
         near = np.maximum(near, gap < 0.012)
-    roots = scatter(anatomy.vertices, anatomy.faces, near * (anatomy.normals[:, 2] > 0.1), 9000, rng)
+    roots = scatter(anatomy.vertices, anatomy.skin, near * (anatomy.normals[:, 2] > 0.1), 9000, rng)
     points, normals = roots.of(anatomy.vertices), roots.of(anatomy.normals)
     curve = np.concatenate(curves)
     index = np.linalg.norm(points[:, None, :2] - curve[None, :, :2], axis=-1).argmin(1)
@@ -114,7 +114,7 @@ def grow_beard(
         "short": (7000, 0.008, 0.35),
         "full": (8000, 0.022, 0.35),
     }[kind]
-    roots = scatter(anatomy.vertices, anatomy.faces, density, count, rng)
+    roots = scatter(anatomy.vertices, anatomy.skin, density, count, rng)
     points, normals = roots.of(anatomy.vertices), roots.of(anatomy.normals)
     outward = np.sign(points[:, :1]) * vector(1, 0, 0)
     direction = vector(0, -1, 0) + 0.35 * outward * (points[:, 1:2] > anatomy.landmarks[57, 1]) + 0.45 * normals

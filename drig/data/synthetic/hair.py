@@ -72,33 +72,33 @@ class Style:
 STYLES: dict[str, Style] = {
     style.name: style
     for style in (
-        Style(name="buzz", strands=9000, length=0.008, sides=0.005, comb="crown",
+        Style(name="buzz", strands=7000, length=0.008, sides=0.005, comb="crown",
               lift=0.7, weight=0.1, volume=0.002, lock=0.1, locks=900),
-        Style(name="crop", strands=9000, length=0.035, sides=0.013, comb="crown",
+        Style(name="crop", strands=7000, length=0.035, sides=0.013, comb="crown",
               lift=0.5, weight=0.25, volume=0.012, lock=0.55, locks=420, frizz=0.15),
-        Style(name="tousled", strands=7500, length=0.065, sides=0.024, comb="crown",
+        Style(name="tousled", strands=6000, length=0.065, sides=0.024, comb="crown",
               lift=0.65, weight=0.4, volume=0.022, lock=0.7, locks=260, curl=0.006, turns=0.8, frizz=0.3),
-        Style(name="side part", strands=7500, length=0.07, sides=0.016, comb="side",
+        Style(name="side part", strands=6000, length=0.07, sides=0.016, comb="side",
               lift=0.35, weight=0.85, volume=0.014, lock=0.5, locks=260, frizz=0.08),
-        Style(name="swept back", strands=7500, length=0.10, sides=0.018, comb="back",
+        Style(name="swept back", strands=6000, length=0.10, sides=0.018, comb="back",
               lift=0.42, weight=0.2, volume=0.018, lock=0.55, locks=260, frizz=0.08),
         Style(name="curly short", strands=7000, length=0.055, sides=0.03, comb="radial",
               lift=0.9, weight=0.25, volume=0.02, lock=0.85, locks=420, curl=0.006, turns=2.5, frizz=0.3),
         Style(name="afro", strands=8000, length=0.075, sides=0.065, comb="radial",
               lift=1.0, weight=0.0, volume=0.02, lock=0.6, locks=900, curl=0.0035, turns=6.0, frizz=0.5),
-        Style(name="bob", strands=6200, length=0.26, sides=0.24, comb="part",
+        Style(name="bob", strands=4800, length=0.26, sides=0.24, comb="part",
               lift=0.25, weight=0.9, volume=0.018, lock=0.45, locks=220, frizz=0.06, cut=-1.75),
-        Style(name="fringe bob", strands=6200, length=0.26, sides=0.24, comb="part",
+        Style(name="fringe bob", strands=4800, length=0.26, sides=0.24, comb="part",
               lift=0.25, weight=0.9, volume=0.016, lock=0.35, locks=220, frizz=0.05, cut=-1.9, fringe=0.12),
-        Style(name="long", strands=6200, length=0.40, sides=0.36, comb="part",
+        Style(name="long", strands=4800, length=0.40, sides=0.36, comb="part",
               lift=0.25, weight=0.9, volume=0.02, lock=0.5, locks=200, curl=0.006, turns=1.2, frizz=0.08),
-        Style(name="long fringe", strands=6200, length=0.40, sides=0.36, comb="part",
+        Style(name="long fringe", strands=4800, length=0.40, sides=0.36, comb="part",
               lift=0.25, weight=0.9, volume=0.018, lock=0.4, locks=200, frizz=0.06, fringe=0.1),
         Style(name="wavy", strands=5500, length=0.36, sides=0.33, comb="part",
               lift=0.35, weight=0.8, volume=0.03, lock=0.7, locks=170, curl=0.013, turns=2.6, frizz=0.15),
         Style(name="curly long", strands=5500, length=0.30, sides=0.28, comb="part",
               lift=0.6, weight=0.7, volume=0.045, lock=0.85, locks=300, curl=0.010, turns=6.0, frizz=0.3),
-        Style(name="bun", strands=7000, length=0.30, sides=0.30, comb="bun",
+        Style(name="bun", strands=5500, length=0.30, sides=0.30, comb="bun",
               lift=0.1, weight=0.0, volume=0.006, lock=0.3, locks=260, frizz=0.04),
     )
 }  # fmt: skip
@@ -327,7 +327,7 @@ def _finish(points: Array, leader: Indices, colours: Array, rng: np.random.Gener
     """Width, colour and opacity: thinner and lighter towards the tip, no two strands of one colour."""
     count = len(points)
     along = np.linspace(0, 1, points.shape[1], dtype=np.float32)[None]
-    width = 0.00078 * (1 - 0.55 * along**2) * rng.uniform(0.6, 1.2, (count, 1))
+    width = 0.0009 * (1 - 0.55 * along**2) * rng.uniform(0.6, 1.2, (count, 1))
     lock = np.exp(rng.normal(0, 0.13, (count, 1, 1)))[leader]
     own = lock * np.exp(rng.normal(0, 0.14, (count, 1, 1)) + rng.normal(0, 0.03, (count, 1, 3)))
     colour = (colours[0] + along[..., None] * (colours[1] - colours[0])) * own

@@ -23,7 +23,7 @@ def light_strands(
     sheen. distance: of the camera from the origin, on +z.
     """
     count = points.shape[1]
-    stride = next(step for step in (3, 2, 1) if (count - 1) % step == 0)
+    stride = 3 if (count - 1) % 3 == 0 else count - 1  # short hairs are lit at both ends
     stations = _stations(points, normals, stride, distance)  # (Q, 12)
     around = _surroundings(stations, leader, sky_colours, sky.rays, sky.solid, sky.hair, sky.sides, sky.radius)
     body, sheen = np.float32(_BODY) * around, np.float32(0.02 * gloss) * around  # (Q, 3)

@@ -50,7 +50,7 @@ def lashes(vertices: Array, normals: Array, lids: Lids, length: float, rng: np.r
     for side in (0, 1):
         gap = vertices[lids.upper[side]].mean(0) - vertices[lids.lower[side]].mean(0)
         width = np.linalg.norm(vertices[lids.upper[side][0]] - vertices[lids.upper[side][-1]])
-        closed = float(np.clip(1 - np.linalg.norm(gap) / (0.2 * width), 0, 1))  # closed lids turn their lashes down
+        closed = float(np.clip(1 - np.linalg.norm(gap) / (0.1 * width), 0, 1))  # closed lids turn their lashes down
         for edge, size, count, opacity in (
             (lids.upper[side], length, 46, 0.85),
             (lids.lower[side], 0.4 * length, 22, 0.4),

@@ -262,7 +262,8 @@ def _at_rest(head: OpenHead, shape: Array) -> Anatomy:
     vertices = head.vertices(zeros)
     landmarks = head.landmarks(zeros, vertices)
     normals = vertex_normals(vertices, head.faces)
-    return measure(vertices[0].numpy(), normals[0].numpy(), head.faces.numpy(), landmarks[0].numpy())
+    faces, skin = head.faces.numpy(), head.face_parts.numpy() == head.part_names.index("skin")
+    return measure(vertices[0].numpy(), normals[0].numpy(), faces, skin, landmarks[0].numpy())
 
 
 def _at_vertices(head: OpenHead, texture: Array) -> Array:
@@ -286,7 +287,7 @@ def _grow_hair(
     if looks.hair == "bald":
         return None, (0.12 * density).astype(np.float32)
     style: Style = STYLES[looks.hair]
-    roots = scatter(anatomy.vertices, anatomy.faces, (density > 0.01).astype(np.float32), style.strands * 2, rng)
+    roots = scatter(anatomy.vertices, anatomy.skin, (density > 0.01).astype(np.float32), style.strands * 2, rng)
     points, normals = roots.of(anatomy.vertices), roots.of(anatomy.normals)
     local = scalp_density(anatomy, points, looks.hairline, rng.normal(0, 1.2, len(points)).astype(np.float32))
     chosen = np.flatnonzero(rng.random(len(points)) < local * roots.of(masks["skin"]))[: style.strands]

@@ -86,6 +86,13 @@ def _near_to_far(depth: Array) -> Indices:
 
 
 @compiled
+def _hidden(depth: Array, x: float, y: float, z: float) -> bool:
+    """Whether a point is more than half a centimetre behind a surface."""
+    column, row = int(x + 0.5), int(y + 0.5)
+    return bool(0 <= row < depth.shape[0] and 0 <= column < depth.shape[1] and z > depth[row, column] + 0.005)
+
+
+@compiled
 def paint_strands(
     paint: Array, clear: Array, depth: Array, pixels: Array, width: Array, colour: Array, opacity: Array
 ) -> None:
@@ -106,6 +113,8 @@ def paint_strands(
         x0, y0, z0 = pixels[s, k, 0], pixels[s, k, 1], pixels[s, k, 2]
         x1, y1, z1 = pixels[s, k + 1, 0], pixels[s, k + 1, 1], pixels[s, k + 1, 2]
         if max(x0, x1) < 0 or max(y0, y1) < 0 or min(x0, x1) > breadth - 1 or min(y0, y1) > height - 1:
+            continue
+        if _hidden(depth, x0, y0, z0) and _hidden(depth, x1, y1, z1):
             continue
         dx, dy = x1 - x0, y1 - y0
         steep = abs(dy) > abs(dx)

@@ -127,10 +127,10 @@ def _mix(u: float, v: float, w: float, f: int, surface: Surface, at: Array, p: i
 
 @compiled
 def _alike(material: int, other: int, at: Array, p: int, q: int) -> bool:
-    if material != other or material in (EYE_RIGHT, EYE_LEFT) or abs(at[p, X + 2] - at[q, X + 2]) > 0.002:
+    if material != other or material in (EYE_RIGHT, EYE_LEFT) or abs(at[p, X + 2] - at[q, X + 2]) > 0.003:
         return False
     agree = at[p, NX] * at[q, NX] + at[p, NX + 1] * at[q, NX + 1] + at[p, NX + 2] * at[q, NX + 2]
-    return bool(agree > 0.97)
+    return bool(agree > 0.95)
 
 
 @compiled
