@@ -21,6 +21,7 @@ _ENVIRONMENT = {  # read by Ray when it starts; what the user has set stays
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # at the default of 2 s, a finished run is noticed 2 s late
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # one process less a run; a lost worker is restarted all the same
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's coming default; without it every start prints a warning
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # what concerns the user reaches Python as an exception
 }
 _REMEDY = "Start one with `ray start --head`, correct the address, or unset RAY_ADDRESS."
 
@@ -60,21 +61,30 @@ def ray_cluster(config: ClusterConfig) -> Iterator[None]:
         _require_listener(address)
     else:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # a Ray of its own listens on this machine only
-    try:
-        ray.init(
-            address=address or "local",
-            num_cpus=config.cpus or max(4, os.cpu_count() or 1) if address is None else None,
-            include_dashboard=config.dashboard if address is None else None,
-            log_to_driver=config.worker_output,
-            logging_level=logging.ERROR,
-        )
-    except Exception as error:  # that is what Ray raises where starting took too long, and its subclasses for the rest
-        where = f"at {address}" if address else "on this machine"
-        raise DrigError(f"no Ray {where}: {error}. {_REMEDY}") from error
+    _connect(config, address)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _connect(config: ClusterConfig, address: str | None) -> None:
+    """Join Ray, or start an own one: twice, since on a busy machine its processes may miss each other's deadlines."""
+    for last in (address is not None, True):
+        try:
+            ray.init(
+                address=address or "local",
+                num_cpus=config.cpus or max(4, os.cpu_count() or 1) if address is None else None,
+                include_dashboard=config.dashboard if address is None else None,
+                log_to_driver=config.worker_output,
+                logging_level=logging.ERROR,
+            )
+            return
+        except Exception as error:  # that is what Ray raises for a deadline, and its subclasses for the rest
+            ray.shutdown()
+            if last:
+                where = f"at {address}" if address else "on this machine"
+                raise DrigError(f"no Ray {where}: {error}. {_REMEDY}") from error
 
 
 def _require_listener(address: str) -> None:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image
 
 from drig.editing import Editor, Face
 from drig.faces.codes import FaceCodes
@@ -14,8 +13,9 @@ from drig.pictures import Picture, buffer_pictures, contact_sheet
 
 MODES = ("light", "exp", "pose")
 COLUMNS = ("source", "target", "target buffers", "edited buffers", "normals", "stage 1 alone", "personalised")
-Truth = Callable[[str, str, str], Picture]
-"""(source key, target key, mode) -> what the edit should give; known for synthetic people."""
+Truth = Callable[[str, str, str], Picture | None]
+"""(source key, target key, mode) -> the portrait that the edit should give, known for synthetic people; None where no
+face is found in it."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,14 @@ def edit_sheet(
         target = max((key for key in faces if key != source), key=lambda k: _distance(faces[source], faces[k], mode))
         before = base.edit(faces[source], faces[target], modes=[mode], seed=seed)
         after = own.edit(faces[source], faces[target], modes=[mode], seed=seed)
-        answer = None if truth is None else _shrink(truth(source, target, mode), own.size)
+        answer = None if truth is None else truth(source, target, mode)
         edits.append(OneEdit(source, target, mode, before.image, after.image, answer))
         target_buffers = buffer_pictures(own.buffers(faces[target].codes).stacked()[0])
         edited_buffers = buffer_pictures(after.buffers)
         row = [faces[source].portrait.image, faces[target].portrait.image, target_buffers[0], *edited_buffers[:2]]
-        rows.append([*row, before.image, after.image, *([] if answer is None else [answer])])
+        rows.append([*row, before.image, after.image])
+        if truth is not None:
+            rows[-1].append(np.zeros_like(after.image) if answer is None else answer)
     columns = [*COLUMNS, *([] if truth is None else ["true answer"])]
     picture = contact_sheet(rows, columns=columns, labels=[f"{identity}\n{mode}" for mode in MODES])
     return EditSheet(identity, picture, tuple(edits))
@@ -81,7 +83,3 @@ def _distance(a: Face, b: Face, mode: str) -> float:
         "pose": lambda codes: codes.pose[:, :3],
     }
     return float((values[mode](a.codes) - values[mode](b.codes)).norm())
-
-
-def _shrink(picture: Picture, size: int) -> Picture:
-    return np.asarray(Image.fromarray(picture).resize((size, size), Image.Resampling.LANCZOS))

@@ -55,7 +55,7 @@ class PersonalizeConfig:
     training: TrainingConfig = TRAINING_PRESETS["tiny-stage2"]
     """Budget and optimiser of each person."""
     holdout: int = 0
-    """Photos of each album that are kept from training, to measure reconstructions on before and after."""
+    """Photos of each album, at most a quarter of them, that are kept from training to measure reconstructions on."""
     aligned: bool = False
     """The photos are FFHQ crops already."""
     workers: int = 2

@@ -31,10 +31,11 @@ from drig.data.photos import read_photo, save_png
 from drig.data.synthetic import render_portrait, sample_person, sample_shot
 from drig.diffusion.network import RIG_PRESETS
 from drig.editing import Editor
-from drig.errors import DrigError
+from drig.errors import DrigError, PhotoRejected
 from drig.faces.controls import Controls
 from drig.faces.landmarks import LandmarkDetector
 from drig.faces.open_head import OpenHead
+from drig.faces.portraits import find_portrait
 from drig.identities import BASE, Identities
 from drig.pictures import Picture
 from drig.tracking import Tracker, tracking_uri
@@ -257,23 +258,30 @@ def edit_people(config: QuickstartConfig, people: Sequence[IdentityResult]) -> l
         own = Editor.load(Path(person.folder) / WEIGHTS)
         album = load_album(place, own.detector, own.size)
         faces = dict(zip(album.keys, fit_album(own, album), strict=True))
-        truth = None if person.name == config.own_name else _Truth(person.name, config.seed + ALBUM_SEED)
-        sheet = edit_sheet(person.name, base, own, faces, person.album["held_out"], seed=config.seed, truth=truth)
+        truth = None if person.name == config.own_name else _Truth(person.name, config.seed + ALBUM_SEED, own)
+        sources = person.album["held_out"] or person.album["used"]
+        sheet = edit_sheet(person.name, base, own, faces, sources, seed=config.seed, truth=truth)
         save_png(Path(person.folder) / "edits.png", sheet.picture)
         sheets.append(sheet)
     return sheets
 
 
 class _Truth:
-    """The true answer of an edit of a synthetic person: the same photo taken with the target's light, face or pose."""
+    """The true answer of an edit of a synthetic person: the photo that would have been taken with the target's light,
+    face or pose, as a portrait like those of the album."""
 
-    def __init__(self, name: str, seed: int) -> None:
+    def __init__(self, name: str, seed: int, editor: Editor) -> None:
         self.head = OpenHead.load()
         self.person = sample_person(self.head, seed, int(name.removeprefix("person_")))
+        self.editor = editor
 
-    def __call__(self, source: str, target: str, mode: str) -> Picture:
+    def __call__(self, source: str, target: str, mode: str) -> Picture | None:
         shot, other = (sample_shot(self.person, int(Path(key).stem)) for key in (source, target))
-        return render_portrait(self.head, self.person, shot.with_attributes(other, {mode}), PHOTO_SIZE).image
+        photo = render_portrait(self.head, self.person, shot.with_attributes(other, {mode}), PHOTO_SIZE).image
+        try:
+            return find_portrait(photo, self.editor.detector, self.editor.size).image
+        except PhotoRejected:
+            return None
 
 
 def edit_over_http(config: QuickstartConfig, person: IdentityResult) -> Served:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from drig.diffusion.blocks import GROUPS
-from drig.diffusion.encoder import photo_encoder
+from drig.diffusion.correction import inner_face, noise_around, visible_correction
+from drig.diffusion.encoder import PhotoEncoder
 from drig.diffusion.schedule import Schedule
 from drig.diffusion.unet import UNet, UNetShape
 from drig.errors import DrigError
@@ -36,10 +37,11 @@ class RigConfig:
     """Side of the pixel blocks that the UNet sees as one position: it then works at size / patch. 1 = every pixel."""
     encoder_blocks: tuple[int, ...] = (2, 2, 2, 2)
     """Residual blocks at the encoder's four resolutions. (2, 2, 2, 2) = ResNet-18."""
+    encoder_width: int = 64
+    """Channels at the encoder's first resolution; they double at each of the others. 64 = ResNet-18."""
     prediction: Literal["noise", "correction"] = "noise"
-    """What the UNet puts out: the noise, or the correction that makes the rendered buffer the image, from which
-    `denoise` works out the noise. Loss and samplers see no difference. A correction is far simpler than noise, so a
-    small UNet that sees patches learns it far sooner, and what the buffer shows sharply stays sharp."""
+    """What the UNet puts out: the noise, or the correction that makes the rendered face the photo, from which the noise
+    follows (`drig.diffusion.correction`)."""
 
     def __post_init__(self) -> None:
         multiple = self.patch * 2 ** (len(self.channel_mult) - 1)
@@ -94,6 +96,7 @@ RIG_PRESETS = MappingProxyType(
             dropout=0.0,
             patch=4,
             encoder_blocks=(1, 1, 1, 1),
+            encoder_width=32,
             prediction="correction",
         ),
         "rig64": RigConfig(size=64, channel_mult=(1, 2, 3, 4)),
@@ -117,7 +120,7 @@ class Rig(nn.Module):
 
     Initial weights: the last convolution of every residual block and of every attention is zero (SPEC 2), and so is
     that of the whole UNet (ours), so a fresh rig predicts zero. The other layers start as PyTorch starts them,
-    the encoder as torchvision starts a ResNet.
+    the encoder's as He et al. start a ResNet.
     """
 
     def __init__(self, config: RigConfig) -> None:
@@ -125,7 +128,7 @@ class Rig(nn.Module):
         self.config = config
         self.schedule = Schedule()
         self.denoisingUNet = UNet(config.unet_shape)
-        self.encoder = photo_encoder(config.encoder_blocks, config.code_size)
+        self.encoder = PhotoEncoder(config.encoder_blocks, config.encoder_width, config.code_size)
 
     @classmethod
     def from_seed(cls, config: RigConfig, seed: int) -> "Rig":
@@ -144,12 +147,13 @@ class Rig(nn.Module):
         """The noise in x_t (N, 3, H, W) at timesteps t (N,) int64, given buffers (N, 9, H, W) and code (N, Z)."""
         self._require_size("noisy image", x_t)
         self._require_size("buffers", buffers)
-        output: Tensor = self.denoisingUNet(x_t, t, buffers, code)
         if self.config.prediction == "noise":
-            return output
-        image = 2 * buffers[:, :3] - 1 + output  # (N, 3, H, W), rendered from [0, 1] to [-1, 1]
-        alpha_bar = self.schedule.at(t)[:, None, None, None]  # (N, 1, 1, 1)
-        return (x_t - alpha_bar.sqrt().float() * image) / (1 - alpha_bar).sqrt().float()
+            noise: Tensor = self.denoisingUNet(x_t, t, buffers, code)
+            return noise
+        alpha_bar = self.schedule.at(t)[:, None, None, None]  # (N, 1, 1, 1) float64
+        face = inner_face(buffers)  # (N, 3, H, W)
+        correction: Tensor = self.denoisingUNet(visible_correction(x_t, face, alpha_bar), t, buffers, code)
+        return noise_around(face + correction, x_t, alpha_bar)
 
     def forward(self, x_t: Tensor, t: Tensor, buffers: Tensor, photo: Tensor) -> Tensor:
         """`denoise` with the code of `photo` (N, 3, H, W): what training calls, in one call so that DDP sees it."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.signal import fftconvolve
 
 from drig.errors import PhotoRejected
 from drig.faces.ibug import eyes_and_mouth, ffhq_centre
@@ -118,6 +117,8 @@ def _pad(photo: Photo, quad: Array, border: int) -> tuple[Photo, Array]:
 def _gaussian(image: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
     """`scipy.ndimage.gaussian_filter` over height and width, its edges and its cut at 4 sigma included, by FFT: about
     four times as fast at these widths."""
+    from scipy.signal import fftconvolve  # 2 s to import, and most photos need no padding
+
     radius = int(4 * sigma + 0.5)
     kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
     kernel = (kernel / kernel.sum()).astype(np.float32)

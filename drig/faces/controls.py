@@ -25,11 +25,11 @@ class Controls:
     light_direction: tuple[float, float, float] | None = None
     """Where the key light comes from: x to the image's right, y up, z to the camera. Replaces the light."""
     light_intensity: float = 0.8
-    """Brightness of that key light; 1 shows a white surface that faces it as white. Read only with light_direction."""
+    """Brightness of that key light; 1 shows a white surface that faces it as white. Goes with light_direction."""
     light_colour: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    """Its RGB, each in 0..1. Read only with light_direction."""
+    """Its RGB, each in 0..1. Goes with light_direction."""
     light_ambient: float = 0.35
-    """Grey light from everywhere beside the key light. Read only with light_direction."""
+    """Grey light from everywhere beside the key light. Goes with light_direction."""
     light_turn: float | None = None
     """Degrees to turn the source's light about the vertical axis; positive moves it to the image's right."""
     yaw: float | None = None
@@ -44,6 +44,10 @@ class Controls:
     def __post_init__(self) -> None:
         if self.light_direction is not None and not np.linalg.norm(self.light_direction) > 0:
             raise DrigError(f"light_direction is {self.light_direction}; give a direction of non-zero length")
+        if self.light_direction is None:
+            for name in ("light_intensity", "light_colour", "light_ambient"):
+                if getattr(self, name) != getattr(Controls, name):
+                    raise DrigError(f"{name} is of the light that light_direction sets; give light_direction too")
         if self.light_direction is not None and self.light_turn is not None:
             raise DrigError("light_direction replaces the light that light_turn would turn; give one of the two")
         for name in ("yaw", "pitch", "roll"):

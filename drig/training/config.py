@@ -99,7 +99,7 @@ TRAINING_PRESETS = MappingProxyType(
         ),
         # Minutes on a CPU with the tiny rig: fewer, longer steps, steadied by warm-up and averaging.
         "tiny-stage1": TrainingConfig(
-            samples=12_000,
+            samples=14_000,
             batch=16,
             learning_rate=1e-3,
             train_encoder=True,
@@ -112,7 +112,7 @@ TRAINING_PRESETS = MappingProxyType(
         "tiny-stage2": TrainingConfig(
             samples=2_400,
             batch=8,
-            learning_rate=4e-4,
+            learning_rate=2e-4,
             train_encoder=False,
             warmup=80,
             ema_half_life=300,

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from drig.diffusion.correction import inner_face, visible_correction
 from drig.diffusion.network import RIG_PRESETS, Rig, RigConfig
 from drig.diffusion.schedule import Schedule
 from drig.errors import DrigError
@@ -42,7 +43,7 @@ def test_every_input_reaches_the_output(config: RigConfig) -> None:
         assert float((rig(*changed) - noise).detach().abs().max()) > 1e-3
 
 
-def test_a_rig_that_corrects_the_rendered_buffer_says_the_noise_that_goes_with_it() -> None:
+def test_a_rig_that_corrects_the_rendered_face_says_the_noise_that_goes_with_it() -> None:
     """x_t = sqrt(abar) image + sqrt(1 - abar) noise, solved for the noise."""
     rig = Rig(dataclasses.replace(SMALL, prediction="correction"))
     parity.fill(rig)
@@ -50,7 +51,9 @@ def test_a_rig_that_corrects_the_rendered_buffer_says_the_noise_that_goes_with_i
     with torch.no_grad():
         code = rig.encode(photo)
         noise = rig.denoise(x_t, t, buffers, code)
-        image = 2 * buffers[:, :3] - 1 + rig.denoisingUNet(x_t, t, buffers, code)
+        face, alpha_bar = inner_face(buffers), Schedule().at(t)[:, None, None, None]
+        shown = visible_correction(x_t, face, alpha_bar)
+        image = face + rig.denoisingUNet(shown, t, buffers, code)
     torch.testing.assert_close(Schedule().q_sample(image, t, noise), x_t)
 
 

@@ -73,6 +73,8 @@ def test_named_actions_are_set_and_the_rest_stays(codes: FaceCodes) -> None:
         ({"pitch": float("nan")}, "-90 to 90"),
         ({"light_direction": (0, 0, 0)}, "non-zero"),
         ({"light_direction": (0, 0, 1), "light_turn": 10}, "one of the two"),
+        ({"light_intensity": 0.5}, "give light_direction too"),
+        ({"light_colour": (1, 0, 0), "light_turn": 10}, "give light_direction too"),
     ],
 )
 def test_impossible_controls_say_what_is_allowed(codes: FaceCodes, controls: dict[str, object], message: str) -> None:

@@ -3,17 +3,15 @@
 import multiprocessing
 from datetime import timedelta
 from pathlib import Path
-from unittest import mock
 
 import pytest
 import torch
 import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 
-from drig.diffusion import network
 from drig.errors import DrigError
 from drig.training.loop import train
-from tests.training.conftest import distance, small_dataset, small_encoder, small_rig, small_training, tensors_equal
+from tests.training.conftest import distance, small_dataset, small_rig, small_training, tensors_equal
 
 STAGE1 = small_training(samples=4)
 STAGE2 = small_training(samples=32, train_encoder=False, micro_batch=1)
@@ -25,30 +23,29 @@ def worker(rank: int, folder: Path) -> None:
         "gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=2, timeout=timedelta(seconds=200)
     )
     reported: list[int] = []
-    with mock.patch.object(network, "photo_encoder", small_encoder):
-        for name, config in (("stage2", STAGE2), ("stage1", STAGE1)):
-            rig = small_rig(dropout=0.0)
-            result = train(
-                config,
-                rig,
-                small_dataset(),  # type: ignore[arg-type]
-                workdir=folder / name,
-                rank=rank,
-                world_size=2,
-                on_checkpoint=lambda path, seen, _: reported.append(seen if (path is None) == (rank == 1) else -1),
-            )
-            assert result.weights == folder / name / "weights.safetensors"
-            assert result.weights.exists()
-            save_file(rig.state_dict(), folder / f"{name}_{rank}.safetensors")
-        with pytest.raises(DrigError, match=r"checkpoints of \[4, 0\] samples"):
-            train(
-                small_training(samples=8),
-                small_rig(dropout=0.0),
-                small_dataset(),  # type: ignore[arg-type]
-                workdir=folder / ("stage1" if rank == 0 else "a folder of its own"),
-                rank=rank,
-                world_size=2,
-            )
+    for name, config in (("stage2", STAGE2), ("stage1", STAGE1)):
+        rig = small_rig(dropout=0.0)
+        result = train(
+            config,
+            rig,
+            small_dataset(),  # type: ignore[arg-type]
+            workdir=folder / name,
+            rank=rank,
+            world_size=2,
+            on_checkpoint=lambda path, seen, _: reported.append(seen if (path is None) == (rank == 1) else -1),
+        )
+        assert result.weights == folder / name / "weights.safetensors"
+        assert result.weights.exists()
+        save_file(rig.state_dict(), folder / f"{name}_{rank}.safetensors")
+    with pytest.raises(DrigError, match=r"checkpoints of \[4, 0\] samples"):
+        train(
+            small_training(samples=8),
+            small_rig(dropout=0.0),
+            small_dataset(),  # type: ignore[arg-type]
+            workdir=folder / ("stage1" if rank == 0 else "a folder of its own"),
+            rank=rank,
+            world_size=2,
+        )
     assert reported == [8, 16, 24, 32, 4]
     dist.destroy_process_group()
 
