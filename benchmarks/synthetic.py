@@ -9,8 +9,11 @@ the portrait's skin.
 """
 
 import argparse
+import os
 import time
 from collections import Counter
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy: its threads wait by spinning, which is CPU time too
 
 import numpy as np
 import torch

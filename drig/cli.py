@@ -1,6 +1,7 @@
 """The `drig` command: parse, call, print. Every verb takes --help, --config FILE and --dry-run."""
 
 import importlib
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if verb not in VERBS:
         print(f"drig: error: unknown verb {verb!r}; choose from {', '.join(VERBS)}", file=sys.stderr)
         return 2
+    # Ray reads this when it is imported: a line that Serve's stop prints although it went well.
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "ServeController.graceful_shutdown failed")
     return VERBS[verb].run(f"drig {verb}", rest)
 
 

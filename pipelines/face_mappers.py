@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from drig.data.photos import read_photo
-from drig.data.records import Record, encode
+from drig.data.records import encode, records_of
 from drig.errors import DrigError
 from drig.faces.buffers import Buffers, render_buffers
 from drig.faces.codes import FaceCodes
@@ -73,10 +73,12 @@ class BufferRenderer:
         records = np.full(len(reasons), b"", object)
         usable = np.flatnonzero(reasons == "")
         if len(usable):
-            codes, buffers = self._render(batch["image"][usable], batch["landmarks"][usable])
-            for place, row in enumerate(usable):
+            images, landmarks = batch["image"][usable], batch["landmarks"][usable]
+            codes, buffers = self._render(images, landmarks)
+            keys, sources = batch["key"][usable].tolist(), batch["source"][usable].tolist()
+            for row, record in zip(usable, records_of(keys, images, landmarks, codes, buffers, sources), strict=True):
                 try:
-                    records[row] = encode(_record(batch, int(row), codes, buffers, place))
+                    records[row] = encode(record)
                 except ValueError as error:  # the record's own check: numbers that are not finite
                     reasons[row] = f"the head could not be fitted to the face: {error}"
         return {"key": batch["key"], "record": records, "faces": batch["faces"], "reason": reasons}
@@ -87,17 +89,3 @@ class BufferRenderer:
         codes = self.estimator.fit(portraits, torch.from_numpy(landmarks.copy()).to(self.device))
         with torch.no_grad():
             return codes, render_buffers(self.head, codes, images.shape[1])
-
-
-def _record(batch: Batch, row: int, codes: FaceCodes, buffers: Buffers, place: int) -> Record:
-    """Row `row` of the batch, whose codes and buffers are number `place` of those."""
-    return Record(
-        key=str(batch["key"][row]),
-        source=str(batch["source"][row]),
-        image=batch["image"][row],
-        landmarks=batch["landmarks"][row],
-        codes={name: value[place].cpu().numpy() for name, value in codes.as_dict().items()},
-        normal=buffers.normal[place].cpu().numpy(),
-        albedo=buffers.albedo[place].cpu().numpy(),
-        alpha=buffers.alpha[place, 0].cpu().numpy() > 0,
-    )

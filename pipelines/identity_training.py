@@ -93,8 +93,8 @@ def train_identity(
 ) -> IdentityResult:
     """Personalise the rig in `base`; leaves weights.safetensors (mean shape inside) and sheet.png in `folder`.
 
-    holdout: photos kept from training to measure on, at most a quarter of the album. Called again after an interruption, it goes on from the newest
-    checkpoint in `folder`. Raises DrigError for an album that cannot be used.
+    holdout: photos kept from training to measure on, at most a quarter of the album. Called again after an
+    interruption, it goes on from the newest checkpoint in `folder`. Raises DrigError for an album that cannot be used.
     """
     started = time.monotonic()
     editor = Editor.load(base, device=device)

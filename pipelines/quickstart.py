@@ -84,7 +84,7 @@ class Budget:
 
 FULL = Budget(
     people=64,
-    photos=8,
+    photos=6,
     identities=3,
     album=20,
     holdout=4,

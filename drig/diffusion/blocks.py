@@ -98,7 +98,7 @@ class ResidualBlock(nn.Module):
     def modulation(self, embedding: Tensor, code: Tensor) -> tuple[Tensor, Tensor]:
         """The two modulations of SPEC 2 as one: (h (1 + s_t) + b_t) (1 + s_z) + b_z = h scale + shift.
 
-        One pass over the feature map instead of two, which on a CPU is a tenth of a training step.
+        One pass over the feature map instead of two.
         """
         scale_t, shift_t = self.emb_layers(embedding)[:, :, None, None].chunk(2, dim=1)
         scale_z, shift_z = self.cond_emb_layers(code)[:, :, None, None].chunk(2, dim=1)

@@ -99,7 +99,7 @@ TRAINING_PRESETS = MappingProxyType(
         ),
         # Minutes on a CPU with the tiny rig: fewer, longer steps, steadied by warm-up and averaging.
         "tiny-stage1": TrainingConfig(
-            samples=14_000,
+            samples=11_000,
             batch=16,
             learning_rate=1e-3,
             train_encoder=True,
@@ -110,7 +110,7 @@ TRAINING_PRESETS = MappingProxyType(
             checkpoint_every=4_000,
         ),
         "tiny-stage2": TrainingConfig(
-            samples=2_400,
+            samples=1_800,
             batch=8,
             learning_rate=2e-4,
             train_encoder=False,
@@ -118,7 +118,7 @@ TRAINING_PRESETS = MappingProxyType(
             ema_half_life=300,
             p2_k=0.0,
             log_every=80,
-            checkpoint_every=1_200,
+            checkpoint_every=900,
         ),
     }
 )

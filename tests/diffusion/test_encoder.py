@@ -26,7 +26,6 @@ def test_a_fresh_one_starts_as_torchvisions() -> None:
 
 def test_a_narrow_one_has_fewer_channels_at_every_level() -> None:
     narrow = PhotoEncoder((1, 1, 1, 1), 32, 64)
-    assert [level[0].conv1.out_channels for level in (narrow.layer1, narrow.layer2, narrow.layer3, narrow.layer4)] == [
-        32, 64, 128, 256,
-    ]  # fmt: skip
+    widths = [narrow.state_dict()[f"layer{level}.0.conv1.weight"].shape[0] for level in (1, 2, 3, 4)]
+    assert widths == [32, 64, 128, 256]
     assert narrow(torch.zeros(2, 3, 64, 64)).shape == (2, 64)

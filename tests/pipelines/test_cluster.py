@@ -27,3 +27,19 @@ def test_an_address_where_nothing_listens_is_an_error(monkeypatch: pytest.Monkey
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     with pytest.raises(DrigError, match=r"no Ray at 127\.0\.0\.1:1: .*unset RAY_ADDRESS"):
         ray_cluster(ClusterConfig(address="127.0.0.1:1")).__enter__()
+
+
+def test_an_own_ray_that_misses_its_deadline_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    attempts: list[str] = []
+
+    def init(*, address: str, **_: object) -> None:
+        attempts.append(address)
+        if len(attempts) < 2:
+            raise RuntimeError("The current node timed out during startup")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    with ray_cluster(ClusterConfig()):
+        assert attempts == ["local", "local"]
