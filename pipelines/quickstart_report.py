@@ -37,7 +37,7 @@ def edits_section(sheets: Sequence[EditSheet]) -> Section:
     return Section(
         "Edits",
         "Each row takes one thing (light, expression or pose) from another photo of the person. Neither photo was in "
-        "the training of the column 'stage 1 alone'; the source was in no training.",
+        "the training of the column 'stage 1 alone'; the source, where photos were held out, was in no training.",
         table=rows if len(rows) > 1 else (),
         images=[(sheet.identity, sheet.picture) for sheet in sheets],
     )
@@ -48,19 +48,12 @@ def people_section(people: Sequence[IdentityResult]) -> Section:
     rows = [["person", "photos", "held out", "PSNR before", "after", "SSIM before", "after", "seconds"]]
     pictures = []
     for person in people:
-        assert person.before is not None, "the budgets hold photos out"
-        assert person.after is not None
-        numbers = [person.before.psnr, person.after.psnr], [person.before.ssim, person.after.ssim]
-        rows.append(
-            [
-                person.name,
-                str(person.album["trained_on"]),
-                str(len(person.album["held_out"])),
-                *(f"{value:.2f} dB" for value in numbers[0]),
-                *(f"{value:.3f}" for value in numbers[1]),
-                f"{person.seconds:.0f}",
-            ]
-        )
+        numbers = ["-"] * 4  # of an album too small to hold photos out
+        if person.before and person.after:
+            numbers = [f"{person.before.psnr:.2f} dB", f"{person.after.psnr:.2f} dB"]
+            numbers += [f"{person.before.ssim:.3f}", f"{person.after.ssim:.3f}"]
+        photos = [str(person.album["trained_on"]), str(len(person.album["held_out"]))]
+        rows.append([person.name, *photos, *numbers, f"{person.seconds:.0f}"])
         pictures.append((person.name, np.asarray(Image.open(Path(person.folder) / SHEET))))
     text = "Reconstructions of photos that were held out, by stage 1 alone (before) and by the person's rig (after)."
     return Section("Personalisation", text, table=rows, images=pictures)

@@ -74,7 +74,8 @@ class TrainingConfig:
                 f"{world_size} workers cannot share a training batch of {self.batch} evenly. "
                 f"Use a batch that is a multiple of {world_size}, or one of {allowed} workers."
             )
-        if self.train_encoder and min(share, self.micro_batch or share) < 2:
+        micro_batch = min(share, self.micro_batch or share)
+        if self.train_encoder and 1 in (micro_batch, share % micro_batch):
             raise DrigError(
                 f"training batch {self.batch} over {world_size} workers with micro_batch {self.micro_batch}: the "
                 "encoder's BatchNorm needs 2 samples at once. Use a larger batch or micro_batch, or fewer workers."

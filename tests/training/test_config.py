@@ -45,6 +45,7 @@ def test_workers_must_share_the_batch_evenly() -> None:
 def test_batch_norm_needs_two_samples_where_it_trains() -> None:
     with pytest.raises(DrigError, match="BatchNorm needs 2 samples"):
         small_training(batch=4).share(4)
-    with pytest.raises(DrigError, match="BatchNorm needs 2 samples"):
-        small_training(batch=4, micro_batch=1).share(1)
+    for micro_batch in (1, 3):  # 3 and a rest of 1
+        with pytest.raises(DrigError, match="BatchNorm needs 2 samples"):
+            small_training(batch=4, micro_batch=micro_batch).share(1)
     assert small_training(batch=4, train_encoder=False).share(4) == 1

@@ -17,7 +17,7 @@ def test_a_weight_has_lost_half_of_its_share_after_the_half_life() -> None:
     fill(rig, 0.0)
     for step in range(16):  # 16 steps of 4 samples; far into training
         ema.update(4, 1_000_000 + 4 * step)
-    for tensor in [*ema.rig.parameters(), ema.rig.get_buffer("encoder.1.running_var")]:
+    for tensor in [*ema.rig.parameters(), ema.rig.get_buffer("encoder.bn1.running_var")]:
         torch.testing.assert_close(tensor, torch.full_like(tensor, 0.5))
 
 

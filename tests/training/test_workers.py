@@ -69,6 +69,6 @@ def test_two_workers_train_like_one(tmp_path: Path) -> None:
     train(STAGE1, alone, small_dataset(), workdir=tmp_path / "alone1")  # type: ignore[arg-type]
     ranks = [load_file(tmp_path / f"stage1_{rank}.safetensors") for rank in range(2)]
     assert tensors_equal(ranks[0], ranks[1])
-    mean = "encoder.1.running_mean"
+    mean = "encoder.bn1.running_mean"
     torch.testing.assert_close(ranks[0][mean], alone.state_dict()[mean], atol=1e-6, rtol=0)
     assert not torch.equal(ranks[0][mean], start[mean])
