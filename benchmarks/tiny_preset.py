@@ -76,7 +76,7 @@ def variants() -> dict[str, Variant]:
         "half resolution, patch 2": Variant(half_resolution, training),
         "full resolution, patch 1": Variant(full_resolution, training),
         "twice as wide at 8 x 8": Variant(replace(tiny, channel_mult=(1, 2)), training),
-        "ResNet-18 encoder": Variant(replace(tiny, encoder_blocks=(2, 2, 2, 2)), training),
+        "ResNet-18 encoder": Variant(replace(tiny, encoder_blocks=(2, 2, 2, 2), encoder_width=64), training),
         "half the batch": Variant(tiny, replace(training, batch=training.batch // 2)),
         "twice the learning rate": Variant(tiny, replace(training, learning_rate=2 * training.learning_rate)),
         "half the learning rate": Variant(tiny, replace(training, learning_rate=training.learning_rate / 2)),

@@ -11,6 +11,7 @@ import argparse
 import dataclasses
 import difflib
 import enum
+import errno
 import sys
 import types
 import typing
@@ -24,6 +25,7 @@ import yaml
 from drig.errors import DrigError
 
 Config = TypeVar("Config")
+_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 def run(
@@ -38,7 +40,8 @@ def run(
 ) -> int:
     """Parse, print the resolved config, stop there under `--dry-run`, otherwise call `program`; returns the exit code.
 
-    A `DrigError` of the parser, of the config's own checks or of the program becomes one message and exit code 2.
+    A `DrigError` of the parser, of the config's own checks or of the program becomes one message and exit code 2, and
+    so does a disk that is full or may not be written.
     """
     try:
         config, dry_run = parse(
@@ -49,6 +52,12 @@ def run(
             program(config)
     except DrigError as error:
         print(f"{prog}: error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in _DISK_ERRORS:
+            raise
+        where = "the disk" if error.filename is None else error.filename
+        print(f"{prog}: error: {where}: {error.strerror}. Make room, or choose another folder.", file=sys.stderr)
         return 2
     return 0
 
@@ -108,8 +117,11 @@ def to_yaml(config: Any) -> str:
 
 
 def save(config: Any, folder: Path) -> Path:
-    """Write the resolved config to `folder/config.yaml` (made if missing) and return that path."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write the resolved config to `folder/config.yaml` (made if missing; DrigError if it cannot be), return the path."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DrigError(f"cannot make the folder {folder}: {error.strerror}. Choose another one.") from error
     path = folder / "config.yaml"
     temporary = path.with_suffix(".yaml.tmp")
     temporary.write_text(to_yaml(config))

@@ -157,8 +157,8 @@ class Clock:
 def quickstart(config: QuickstartConfig) -> Path:
     """Run every step; the path of the report. Raises DrigError for albums that cannot be used."""
     folder, budget, clock = config.folder, config.budget, Clock()
-    configs.save(config, folder)
     own_album = None if config.photos is None else _check_album(config.photos)
+    configs.save(config, folder)
     tracker = Tracker(tracking_uri(folder), "quickstart")
     with ray_cluster(config.cluster), tracker.run("quickstart", key=str(folder)) as run:
         run.log_config(config)

@@ -1,4 +1,5 @@
 import ast
+import errno
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,6 +143,14 @@ def test_a_program_that_cannot_go_on_exits_with_2(capsys: pytest.CaptureFixture[
 
     assert config.run(Run, program, ["--photos", "album"], prog="drig try", description="") == 2
     assert capsys.readouterr().err == "drig try: error: no photo in album. Put some there.\n"
+
+
+def test_a_full_disk_is_a_message_too(capsys: pytest.CaptureFixture[str]) -> None:
+    def program(run: Run) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "runs/weights")
+
+    assert config.run(Run, program, ["--photos", "album"], prog="drig try", description="") == 2
+    assert "drig try: error: runs/weights: No space left on device. Make room" in capsys.readouterr().err
 
 
 def test_help_shows_the_docstring_of_each_field(capsys: pytest.CaptureFixture[str]) -> None:

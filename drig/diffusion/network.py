@@ -107,11 +107,11 @@ RIG_PRESETS = MappingProxyType(
 )
 """Named rigs. `tiny` is for CPUs, the others are the paper's network at four sizes.
 
-`tiny` at equal CPU time (benchmarks/tiny_preset.py: 70 s on one AVX2 core, 415 synthetic portraits, PSNR of held-out
-reconstructions): 18.1 dB after 2,032 samples; with the paper's loss weight, k = 1, 15.8; with patch 2, 17.3 after 1,552
-samples, blotched but with sharper features, so patch 4 costs detail in longer runs; (1, 2) wide, 17.7. All are still
-blurred at that age. Its training settings are `tiny-stage1` and `tiny-stage2`; use bfloat16 only where the processor
-multiplies in it: emulated, it trains 15 times slower. NCHW is faster than channels_last without AMX.
+`tiny` at equal CPU time (benchmarks/tiny_preset.py: 45 s on one AVX2 core, 420 synthetic portraits, PSNR of held-out
+reconstructions): 15.9 dB after 1,712 samples; predicting noise 6.3; with the paper's loss weight, k = 1, 14.7; at half
+resolution (patch 2) 14.3 and at full resolution 13.6, after 1,328 and 480 samples: what patches cost in sharpness they
+pay back many times in samples. Its training settings are `tiny-stage1` and `tiny-stage2`; use bfloat16 only where the
+processor multiplies in it: emulated, it trains 18 times slower. NCHW is faster than channels_last without AMX.
 """
 
 
