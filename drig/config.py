@@ -117,7 +117,7 @@ def to_yaml(config: Any) -> str:
 
 
 def save(config: Any, folder: Path) -> Path:
-    """Write the resolved config to `folder/config.yaml` (made if missing; DrigError if it cannot be), return the path."""
+    """Write the resolved config to `folder/config.yaml` (made if missing, or DrigError) and return that path."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
