@@ -21,7 +21,8 @@ def test_a_fresh_one_starts_as_torchvisions() -> None:
     torch.manual_seed(0)
     theirs, ours = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=64), PhotoEncoder((1, 1, 1, 1), 64, 64)
     for (name, a), b in zip(theirs.named_parameters(), ours.parameters(), strict=True):
-        torch.testing.assert_close(a.std(correction=0), b.std(correction=0), rtol=0.05, atol=1e-3, msg=name)
+        # A bias has 64 numbers: their spread is known to 6%.
+        torch.testing.assert_close(a.std(correction=0), b.std(correction=0), rtol=0.2, atol=1e-3, msg=name)
 
 
 def test_a_narrow_one_has_fewer_channels_at_every_level() -> None:
