@@ -1,5 +1,6 @@
-"""Residual networks (He et al. 2016, "Deep Residual Learning for Image Recognition") with torchvision's state-dict keys,
-which are those of the released rig's encoder and of DECA's.
+"""Residual networks (He et al. 2016, "Deep Residual Learning for Image Recognition").
+
+Their state-dict keys are torchvision's, and so those of the released rig's encoder and of DECA's.
 
 Written out because importing torchvision takes longer than everything else that a worker process does before its first
 step, and for the narrow networks of small rigs.
