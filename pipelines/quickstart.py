@@ -38,6 +38,7 @@ from drig.faces.open_head import OpenHead
 from drig.faces.portraits import find_portrait
 from drig.identities import BASE, Identities
 from drig.pictures import Picture
+from drig.report import write_report
 from drig.tracking import Tracker, tracking_uri
 from drig.training.config import TRAINING_PRESETS, TrainingConfig
 from drig.training.loop import WEIGHTS
@@ -56,7 +57,6 @@ from pipelines.quickstart_report import (
     stage1_section,
     time_section,
 )
-from pipelines.report import write_report
 from pipelines.synthesize import PHOTO_SIZE, render_people
 
 RIG = RIG_PRESETS["tiny"]

@@ -8,10 +8,10 @@ import numpy as np
 from PIL import Image
 
 from drig.data.albums import Album
+from drig.report import Section, plot_curves
 from drig.tracking import connect
 from pipelines.edit_sheet import EditSheet
 from pipelines.identity_training import SHEET, IdentityResult
-from pipelines.report import Section, plot_curves
 from pipelines.stage1 import Stage1Result
 
 
