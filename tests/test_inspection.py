@@ -10,7 +10,8 @@ from drig.faces.estimators import Estimator, load_estimator
 from drig.faces.fit_light_prior import sphere
 from drig.faces.head import HeadModel, load_head
 from drig.faces.lighting import shade
-from drig.inspection import SHEET_COLUMNS, Fitted, inspect, sheet, table
+from drig.faces.portraits import Portrait
+from drig.inspection import SHEET_COLUMNS, Fitted, inspect, measure, sheet, table
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +70,14 @@ def test_files_that_are_no_photos_are_rejected_with_a_reason(
 def test_a_missing_file_is_an_error(tmp_path: Path, head: HeadModel, estimator: Estimator) -> None:
     with pytest.raises(DrigError, match=r"nowhere\.jpg"):
         inspect([tmp_path / "nowhere.jpg"], head, estimator)
+
+
+def test_a_covered_face_is_less_explained(synthetic_people: Path, head: HeadModel, estimator: Estimator) -> None:
+    (seen,) = inspect([synthetic_people / "person_0000" / "00.png"], head, estimator, aligned=True)
+    assert isinstance(seen.outcome, Fitted)
+    portrait, codes = seen.outcome.portrait, seen.outcome.codes
+    image = portrait.image.copy()
+    image[150:200, 90:170] = (30, 160, 60)  # a green cup before the mouth
+    covered = measure(Portrait(image, portrait.landmarks, 1), codes, head)
+    assert covered.unexplained > seen.outcome.unexplained + 0.1
+    assert covered.error == seen.outcome.error

@@ -66,7 +66,7 @@ class LandmarkDetector:
     def _predictor(self) -> Any:
         import dlib
 
-        return dlib.shape_predictor(str(_model_file("shape_predictor_68_face_landmarks.dat")))
+        return dlib.shape_predictor(str(model_file("shape_predictor_68_face_landmarks.dat")))
 
     def _searches(self, photo: NDArray[np.uint8]) -> Iterator[list[tuple[tuple[float, float, float, float], float]]]:
         """Boxes with scores from ever more costly searches: the photo, enlarged, and with a border around it."""
@@ -104,7 +104,7 @@ class LandmarkDetector:
         return np.asarray(np.mean(votes, 0), np.float64)
 
 
-def _model_file(name: str) -> Path:
+def model_file(name: str) -> Path:
     """A model file in face-recognition-models, without importing the package (its code needs pkg_resources)."""
     package = importlib.util.find_spec("face_recognition_models")
     folders = list(package.submodule_search_locations or []) if package else []
@@ -112,4 +112,4 @@ def _model_file(name: str) -> Path:
         path = Path(folder) / "models" / name
         if path.is_file():
             return path
-    raise DrigError(f"landmark model {name} not found: install the package face-recognition-models")
+    raise DrigError(f"model {name} not found: install the package face-recognition-models")

@@ -23,7 +23,9 @@ class Portrait:
     landmarks: NDArray[np.float32]
     """(68, 2) iBUG points in image NDC: x right, y down, the image's edges at -1 and 1."""
     faces_found: int
-    """Faces in the photo, of which this is the largest."""
+    """Faces in the photo; this is the largest of them, unless another was asked for."""
+    source_side: float = 0.0
+    """Side of the crop in the photo's own pixels: below S, the portrait is enlarged. 0 = not known."""
 
 
 def find_portrait(
@@ -37,18 +39,23 @@ def find_portrait(
     if not faces:
         raise PhotoRejected("no face found (heads in profile and faces under 4% of the photo's side are not)")
     landmarks = faces[0].landmarks
-    quad = face_quad(landmarks)
     if aligned:
-        _check_aligned(photo, quad)
+        _check_aligned(photo, face_quad(landmarks))
         image = np.asarray(Image.fromarray(photo).resize((size, size), Image.Resampling.LANCZOS))
-        return Portrait(image, _to_ndc(landmarks, photo.shape[0]), len(faces))
+        return Portrait(image, _to_ndc(landmarks, photo.shape[0]), len(faces), float(len(photo)))
+    return cut_portrait(photo, landmarks, size, len(faces))
+
+
+def cut_portrait(photo: NDArray[np.uint8], landmarks: NDArray[np.float64], size: int, faces_found: int = 1) -> Portrait:
+    """The face at these landmarks (68, 2) in pixels, one of `faces_found`, as a portrait; or PhotoRejected."""
+    quad = face_quad(landmarks)
     side = float(np.hypot(*(quad[3] - quad[0])))
     if side < _SMALLEST_CROP * size:
         least = int(np.ceil(_SMALLEST_CROP * size))
         raise PhotoRejected(f"the face is too small: its crop is {side:.0f} px wide, {least} are needed")
     crop = align(photo, landmarks, size)
     moved = landmarks @ crop.to_portrait[:, :2].T + crop.to_portrait[:, 2]
-    return Portrait(crop.image, _to_ndc(moved, size), len(faces))
+    return Portrait(crop.image, _to_ndc(moved, size), faces_found, side)
 
 
 def _check_aligned(photo: NDArray[np.uint8], quad: NDArray[np.float64]) -> None:

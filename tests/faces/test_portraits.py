@@ -70,3 +70,10 @@ def test_rejections_say_why(detector: LandmarkDetector, astronaut: Photo) -> Non
         find_portrait(astronaut, detector, 256, aligned=True)
     with pytest.raises(PhotoRejected, match="square"):
         find_portrait(astronaut[:400], detector, 256, aligned=True)
+
+
+def test_a_portrait_knows_how_large_its_crop_was(detector: LandmarkDetector, astronaut: Photo) -> None:
+    large = np.asarray(Image.fromarray(astronaut).resize((1024, 1024), Image.Resampling.BICUBIC))
+    sides = [find_portrait(photo, detector, 64).source_side for photo in (astronaut, large)]
+    assert sides[0] == pytest.approx(190, abs=40)
+    assert sides[1] == pytest.approx(2 * sides[0], rel=0.05)
