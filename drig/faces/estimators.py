@@ -9,7 +9,7 @@ from drig.faces.codes import FaceCodes
 from drig.faces.head import HeadModel
 from drig.faces.open_head import OpenHead
 
-ESTIMATORS = ("fit",)
+ESTIMATORS = ("fit", "deca")
 """The estimators that `load_estimator` knows."""
 
 
@@ -27,6 +27,13 @@ def load_estimator(name: str, head: HeadModel) -> Estimator:
     """The estimator of that name for a head model. Raises DrigError for an unknown one, or one for another head."""
     if name not in ESTIMATORS:
         raise DrigError(f"estimator {name!r} is unknown; choose one of: {', '.join(ESTIMATORS)}")
+    if name == "deca":
+        from drig.faces.deca import Deca
+        from drig.faces.flame import FlameHead
+
+        if not isinstance(head, FlameHead):
+            raise DrigError(f"estimator deca works with the FLAME head, not with {head.name!r}: use --head flame")
+        return Deca(head)
     if not isinstance(head, OpenHead):
         raise DrigError(f"estimator fit works with the open head, not with {head.name!r}: use --head open")
     from drig.faces.fit import LandmarkFit

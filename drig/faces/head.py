@@ -13,7 +13,7 @@ from drig.errors import DrigError
 from drig.faces.codes import FaceCodes
 from drig.faces.lighting import directional_light
 
-HEADS = ("open",)
+HEADS = ("open", "flame")
 """The head models that `load_head` knows."""
 
 
@@ -78,9 +78,17 @@ class HeadModel(Protocol):
 
 
 def load_head(name: str, folder: Path | None = None) -> HeadModel:
-    """The head model of that name on the CPU. The open head is shipped with the package and takes no folder."""
+    """The head model of that name on the CPU.
+
+    The open head is shipped with the package and takes no folder. FLAME reads the user's files from `folder`, or where
+    that is None from the folder that the environment variable DRIG_FACE_FILES names.
+    """
     if name not in HEADS:
         raise DrigError(f"head model {name!r} is unknown; choose one of: {', '.join(HEADS)}")
+    if name == "flame":
+        from drig.faces.flame import FlameHead
+
+        return FlameHead.load(folder)
     if folder is not None:
         raise DrigError(f"the open head is part of the package: leave out its folder (given: {folder})")
     from drig.faces.open_head import OpenHead

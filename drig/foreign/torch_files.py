@@ -57,7 +57,8 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], name: str) -> Non
     if problems:
         some = "; ".join(sorted(problems)[:3])
         raise DrigError(f"{name} holds other weights than {type(module).__name__}'s ({len(problems)} differ: {some}).")
-    module.load_state_dict(dict(state))
+    types = {key: tensor.dtype for key, tensor in module.state_dict().items()}
+    module.load_state_dict({key: tensor.to(types[key]).contiguous() for key, tensor in state.items()}, assign=True)
 
 
 def _read_legacy(source: Source, *, nested: bool = False) -> Any:

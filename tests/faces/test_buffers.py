@@ -1,85 +1,40 @@
 """Buffers against the released implementation's numbers, and their properties on simple heads."""
 
-import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import pytest
 import torch
-from pytorch3d.transforms import axis_angle_to_matrix
 from torch import Tensor
 
 from drig.faces.buffers import Buffers, centre_shift, render_buffers, sample_texture, vertex_normals
 from drig.faces.camera import crop_affine, project
 from drig.faces.codes import FaceCodes
+from drig.faces.flame import FlameHead
 from drig.faces.ibug import ffhq_centre
 from drig.faces.rasterizer import rasterize
-
-
-@dataclass
-class RigidHead:
-    """A head model that only turns: given points at a pose, and what they become at another."""
-
-    faces: Tensor
-    uvs: Tensor
-    uv_faces: Tensor
-    texture: Tensor
-    points: Tensor  # (N, V, 3) at the rotation `at`
-    points68: Tensor  # (N, 68, 3)
-    at: Tensor  # (N, 3)
-    name: str = "rigid"
-    shape_size: int = 100
-    tex_size: int = 50
-    exp_size: int = 50
-    expression_names: tuple[str, ...] = ()
-
-    def to(self, device: torch.device | str) -> Self:
-        return self
-
-    def _turned(self, points: Tensor, codes: FaceCodes) -> Tensor:
-        turn = axis_angle_to_matrix(codes.pose[:, :3]) @ axis_angle_to_matrix(self.at).mT
-        return torch.matmul(points, turn.mT)
-
-    def vertices(self, codes: FaceCodes) -> Tensor:
-        return self._turned(self.points, codes)
-
-    def landmarks(self, codes: FaceCodes, vertices: Tensor) -> Tensor:
-        return self._turned(self.points68, codes)
-
-    def albedo(self, codes: FaceCodes) -> Tensor:
-        return self.texture
+from tests import parity
 
 
 @dataclass(frozen=True)
 class Reference:
-    head: RigidHead
+    head: FlameHead
     codes: FaceCodes
     images: dict[str, Tensor]
 
 
 @pytest.fixture(scope="module")
-def reference(shared: Path) -> Reference:
-    with np.load(shared / "parity" / "flame_buffers.npz") as archive:
-        stored = {name: torch.from_numpy(archive[name]) for name in archive}
-    lines = [line.split() for line in (shared / "parity" / "flame_template.obj").read_text().splitlines()]
-    corners = torch.tensor([[[int(i) for i in c.split("/")] for c in w[1:]] for w in lines if w[:1] == ["f"]]) - 1
-    seed = torch.Generator().manual_seed(zlib.crc32(b"7:uv_albedo"))
-    head = RigidHead(
-        faces=corners[..., 0],
-        uvs=torch.tensor([[float(x) for x in words[1:]] for words in lines if words[:1] == ["vt"]]),
-        uv_faces=corners[..., 1],
-        texture=torch.rand(3, 3, 256, 256, generator=seed),
-        points=stored["verts"],
-        points68=stored["landmarks2d"],
-        at=stored["pose"][:, :3],
-    )
+def reference(shared: Path, flame: FlameHead) -> Reference:
+    """The fixtures' head, whose texture codes choose among their three textures."""
+    stored = parity.load(shared / "parity" / "flame_buffers.npz")
+    textures = parity.rand("uv_albedo", 3, 3, 256, 256)
     codes = FaceCodes(
-        tex=torch.zeros(3, 50),
+        tex=torch.eye(3),
         crop=crop_affine(stored["crop_to_image"], 64),
         **{name: stored[name] for name in ("shape", "exp", "pose", "cam", "light")},
     )
+    head = replace(flame, albedo_mean=torch.zeros(3, 256, 256), albedo_basis=textures)
     return Reference(head, codes, stored)
 
 
@@ -118,9 +73,7 @@ def test_every_buffer_is_zero_outside_the_head(reference: Reference) -> None:
 
 
 def test_an_empty_batch_gives_empty_buffers(reference: Reference) -> None:
-    head = reference.head
-    none = replace(head, points=head.points[:0], at=head.at[:0], texture=head.texture[:0])
-    assert render_buffers(none, reference.codes[:0], 16).stacked().shape == (0, 9, 16, 16)
+    assert render_buffers(reference.head, reference.codes[:0], 16).stacked().shape == (0, 9, 16, 16)
 
 
 def test_projection_follows_the_camera_and_the_crop() -> None:
