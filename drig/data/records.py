@@ -61,8 +61,8 @@ class Record:
     """(S, S) True where a face covers the pixel's centre."""
     codes: Mapping[str, Floats]
     """The face codes, one array each without a batch dimension; `light` (9, 3) is among them."""
-    landmarks: Floats
-    """(68, 2) in image NDC: x right, y down."""
+    landmarks: Floats | None = None
+    """(68, 2) in image NDC: x right, y down. None = unknown; training does without."""
     source: str = field(default="")
     """Where the photo came from, for people to read."""
 
@@ -91,7 +91,9 @@ class Record:
     def check(self) -> None:
         """Raise ValueError where a field breaks its promise: the caller's mistake, not the user's."""
         s = self.size
-        shapes = {"image": (s, s, 3), "normal": (3, s, s), "albedo": (3, s, s), "alpha": (s, s), "landmarks": (68, 2)}
+        shapes = {"image": (s, s, 3), "normal": (3, s, s), "albedo": (3, s, s), "alpha": (s, s)}
+        if self.landmarks is not None:
+            shapes["landmarks"] = (68, 2)
         for name, shape in shapes.items():
             if getattr(self, name).shape != shape:
                 raise ValueError(f"record {self.key!r}: {name} is {getattr(self, name).shape}, not {shape}")
@@ -143,9 +145,10 @@ def encode(record: Record) -> bytes:
         "image": _compress(_less_green(record.image.transpose(2, 0, 1))),
         "buffers": _compress(buffers),
         "box": np.array(box, np.int32),
-        "landmarks": np.ascontiguousarray(record.landmarks, np.float32),
         **{f"codes.{name}": np.ascontiguousarray(code, np.float32) for name, code in record.codes.items()},
     }
+    if record.landmarks is not None:
+        arrays["landmarks"] = np.ascontiguousarray(record.landmarks, np.float32)
     about = {
         "format": FORMAT,
         "version": VERSION,
@@ -173,7 +176,7 @@ def decode(content: bytes | memoryview) -> Record:
             albedo=buffers[3:6].astype(np.float32) / _STEPS,
             alpha=buffers[6].astype(np.bool_),
             codes={name.removeprefix("codes."): a.copy() for name, a in arrays.items() if name.startswith("codes.")},
-            landmarks=arrays["landmarks"].copy(),
+            landmarks=arrays["landmarks"].copy() if "landmarks" in arrays else None,
         )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import safetensors.numpy
+import torch
 from numpy.typing import NDArray
 
 from drig.data.photos import to_network
@@ -53,6 +54,13 @@ def test_what_was_put_in_comes_out() -> None:
     assert set(read.codes) == set(record.codes)
     for name, code in record.codes.items():
         np.testing.assert_array_equal(read.codes[name], code)
+
+
+def test_landmarks_may_be_unknown() -> None:
+    content = encode(dataclasses.replace(ball(), landmarks=None))
+    assert decode(content).landmarks is None
+    assert "landmarks" not in safetensors.numpy.load(content)
+    assert torch.equal(decode_for_network(content)[1], decode_for_network(encode(ball()))[1])
 
 
 def test_buffers_are_within_half_a_step_and_the_rendered_one_within_50_db() -> None:
@@ -123,6 +131,7 @@ def by_hand(record: Record) -> bytes:
                     plane[row, column] = plane[above[-1] if len(above) else inside[0], column]
         return plane
 
+    assert record.landmarks is not None
     rows, columns = np.nonzero(record.alpha)
     top, left, bottom, right = rows.min(), columns.min(), rows.max() + 1, columns.max() + 1
     alpha = record.alpha[top:bottom, left:right].astype(np.uint8)
