@@ -3,7 +3,7 @@
 import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -158,6 +158,12 @@ class InspectConfig:
     """Side of the portraits in pixels."""
     aligned: bool = False
     """The photos are FFHQ crops already."""
+    head: str = "open"
+    """Head model: open, or flame with your own files."""
+    head_folder: Path | None = None
+    """Folder of the FLAME (and DECA) files. None = the one that DRIG_FACE_FILES names; the open head needs none."""
+    estimator: str = "fit"
+    """What estimates the face codes: fit for the open head, deca for FLAME."""
 
 
 def inspect(config: InspectConfig) -> None:
@@ -167,8 +173,8 @@ def inspect(config: InspectConfig) -> None:
     from drig.faces.estimators import load_estimator
     from drig.faces.head import load_head
 
-    head = load_head("open")
-    estimator = load_estimator("fit", head)
+    head = load_head(config.head, config.head_folder)
+    estimator = load_estimator(config.estimator, head)
     paths = [str(config.photos)] if config.photos.is_file() else list_photos(config.photos, recursive=True)
     found = []
     for path in tqdm(paths, unit="photo", desc="inspect"):
@@ -178,6 +184,52 @@ def inspect(config: InspectConfig) -> None:
         raise DrigError(f"no face in {config.photos} can be used; the reasons are above")
     save_png(config.out, inspection.sheet(found))
     print(f"picture: {config.out}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportConfig:
+    """Turn a file of the released implementation into drig's: a model into weights, a data set into a buffer store."""
+
+    path: Path
+    """A released model (modelNNNNNN.pt), or the folder of a released LMDB data set; told by content."""
+    out: Path
+    """The weights file or the buffer store to make. The same command continues an interrupted data set."""
+    mean_shape: Path | None = None
+    """mean_shape.pkl of a personalised model. None = a model of many people."""
+    size: int | None = None
+    """Side of a model's images in pixels. None = as its attention tells, which is right for every released model."""
+
+
+def import_released(config: ImportConfig) -> None:
+    """Convert and say what was found."""
+    from drig.data.released import conversion
+
+    lines = conversion.import_released(
+        config.path, config.out, mean_shape=config.mean_shape, size=config.size, progress=_faces("import")
+    )
+    print("\n".join(lines))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """Turn drig's weights or a buffer store into the released implementation's model or data set."""
+
+    path: Path
+    """A weights file (.safetensors), or the folder of a buffer store; told by content."""
+    out: Path
+    """The model (.pt; mean_shape.pkl goes beside it) or the folder of the LMDB data set to make."""
+
+
+def export_released(config: ExportConfig) -> None:
+    """Convert and say what was found."""
+    from drig.data.released import conversion
+
+    print("\n".join(conversion.export_released(config.path, config.out, progress=_faces("export"))))
+
+
+def _faces(title: str) -> Callable[[Iterable[int], int], Iterable[int]]:
+    """A progress bar around faces and their number."""
+    return lambda faces, total: tqdm(faces, total=total, unit="face", desc=title)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,6 +283,8 @@ VERBS = {
     "personalize": Verb("train a rig for each of many people", _pipeline("pipelines.personalize")),
     "edit": Verb("edit a photo", _here(EditConfig, edit, positional=("photo",))),
     "identities": Verb("list or delete personalised people", _here(IdentitiesConfig, identities)),
+    "import": Verb("released model or data set -> drig's", _here(ImportConfig, import_released, positional=("path",))),
+    "export": Verb("drig's -> released model or data set", _here(ExportConfig, export_released, positional=("path",))),
     "serve": Verb("host every identity over HTTP", _pipeline("deployments.serve")),
 }
 

@@ -129,7 +129,7 @@ def measure(portrait: Portrait, codes: FaceCodes, head: HeadModel) -> Fitted:
     buffers = render_buffers(head, codes, image.shape[-1])
     face = buffers.alpha[0, 0].bool() & _face_mask(portrait)
     difference = (buffers.rendered[0].clamp(0, 1) - image).abs().mean(0)
-    names = getattr(head, "expression_names", [f"exp {k}" for k in range(head.exp_size)])
+    names = head.expression_names or tuple(f"exp {k}" for k in range(head.exp_size))
     strongest = codes.exp[0].abs().topk(min(ACTIONS, head.exp_size)).indices.tolist()
     yaw, pitch, roll = head_angles(codes)[0].tolist()
     return Fitted(

@@ -197,7 +197,7 @@ def _contour_row(rotation: Tensor) -> Tensor:
 def _folder_from_environment() -> Path:
     if not os.environ.get(FOLDER_VARIABLE):
         raise DrigError(
-            "head flame needs the folder with your FLAME files: give it (--head-folder), or set the environment "
+            "head flame needs the folder with your FLAME files: give it (--head_folder), or set the environment "
             f"variable {FOLDER_VARIABLE}, which is not set. {WHERE_TO_GET_THEM}"
         )
     return Path(os.environ[FOLDER_VARIABLE])

@@ -20,7 +20,7 @@ _FOUND, _MISSING, _FAILED = b"+", b"-", b"!"
 
 
 class LmdbReader:
-    """A context manager with `get`; the child process ends with it."""
+    """A context manager with `get`; the child process ends with it. `size`: the file's bytes."""
 
     def __init__(self, path: Path) -> None:
         """`path`: LMDB's folder or its one file. Raises DrigError where there is none."""
@@ -28,7 +28,7 @@ class LmdbReader:
         file = path / "data.mdb" if path.is_dir() else path
         if not file.is_file():
             raise DrigError(f"{path} is no LMDB: it has no data.mdb. Give the folder that holds one.")
-        self._longest = file.stat().st_size + 1
+        self.size = file.stat().st_size
         self._connection, theirs = Pipe()
         # Not multiprocessing.Process: that would start by importing the caller's main module again.
         self._child = subprocess.Popen(
@@ -45,7 +45,7 @@ class LmdbReader:
             self._connection.send_bytes(key.encode())
             if not self._connection.poll(PATIENCE):
                 raise self._damaged(f"no answer within {PATIENCE:.0f} s")
-            answer = self._connection.recv_bytes(self._longest)
+            answer = self._connection.recv_bytes(self.size + 1)
         except (OSError, EOFError) as error:
             raise self._damaged("its reader was ended by what it holds") from error
         if answer[:1] == _FAILED:

@@ -24,8 +24,11 @@ def read_torch(path: Path) -> Any:
     Raises DrigError for a file that is missing, damaged, or asks for anything but data.
     """
     with open_source(path) as source, path.open("rb") as file:
-        if file.read(4) == ZIP_MAGIC:
+        start = file.read(len(ZIP_MAGIC))
+        if start == ZIP_MAGIC:
             return _read_zip(file, source.name, source.size)
+        if not start.startswith(b"\x80"):
+            raise ValueError("it does not begin as PyTorch's files do")
         return _read_legacy(source)
 
 

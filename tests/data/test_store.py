@@ -226,8 +226,8 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
     write(tmp_path, ["a"])
     [shard] = tmp_path.glob("shard-*.lmdb")
     content = bytearray(shard.read_bytes())
-    landmarks = ball(16, key="a").landmarks.tobytes()
-    content[content.index(landmarks)] ^= 1
+    light = ball(16, key="a").light.tobytes()
+    content[content.index(light)] ^= 1
     shard.write_bytes(content)
     with pytest.raises(DrigError, match="'a': these bytes are no intact record"):
         BufferStore(tmp_path).read("a")

@@ -89,7 +89,7 @@ def test_the_contour_follows_the_yaw_up_to_39_degrees(degrees: float, row: int) 
 
 def test_no_folder_and_no_variable_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(FOLDER_VARIABLE, raising=False)
-    with pytest.raises(DrigError, match=r"--head-folder.* DRIG_FACE_FILES, which is not set.*flame\.is\.tue\.mpg\.de"):
+    with pytest.raises(DrigError, match=r"--head_folder.* DRIG_FACE_FILES, which is not set.*flame\.is\.tue\.mpg\.de"):
         load_head("flame")
 
 
