@@ -37,12 +37,13 @@ def find_portrait(
     """
     faces = detector.detect(photo)
     if not faces:
-        raise PhotoRejected("no face found (heads in profile and faces under 4% of the photo's side are not)")
+        raise PhotoRejected("no face found (faces under 4% of the photo's side are not)")
+    if not faces[0].placed:
+        raise PhotoRejected("the face is turned away or hidden so far that its landmarks cannot be placed")
     landmarks = faces[0].landmarks
     if aligned:
         _check_aligned(photo, face_quad(landmarks))
-        image = np.asarray(Image.fromarray(photo).resize((size, size), Image.Resampling.LANCZOS))
-        return Portrait(image, _to_ndc(landmarks, photo.shape[0]), len(faces), float(len(photo)))
+        return Portrait(_resized(photo, size), _to_ndc(landmarks, photo.shape[0]), len(faces), float(len(photo)))
     return cut_portrait(photo, landmarks, size, len(faces))
 
 
@@ -58,12 +59,26 @@ def cut_portrait(photo: NDArray[np.uint8], landmarks: NDArray[np.float64], size:
     return Portrait(crop.image, _to_ndc(moved, size), faces_found, side)
 
 
-def _check_aligned(photo: NDArray[np.uint8], quad: NDArray[np.float64]) -> None:
+def trusted_portrait(photo: NDArray[np.uint8], size: int) -> Portrait:
+    """An FFHQ crop as a portrait, its face not looked for: its landmarks are NaN. PhotoRejected if it is not square."""
+    _check_square(photo)
+    return Portrait(_resized(photo, size), np.full((68, 2), np.nan, np.float32), 1, float(len(photo)))
+
+
+def _resized(photo: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    return np.asarray(Image.fromarray(photo).resize((size, size), Image.Resampling.LANCZOS))
+
+
+def _check_square(photo: NDArray[np.uint8]) -> None:
     height, width = photo.shape[:2]
     if height != width:
         raise PhotoRejected(f"an aligned photo is square, this one is {width} x {height}")
+
+
+def _check_aligned(photo: NDArray[np.uint8], quad: NDArray[np.float64]) -> None:
+    _check_square(photo)
     ffhq = np.array([[-1, -1], [-1, 1], [1, 1], [1, -1]])
-    if np.abs(_to_ndc(quad, height) - ffhq).max() > _ALIGNED_TOLERANCE:
+    if np.abs(_to_ndc(quad, len(photo)) - ffhq).max() > _ALIGNED_TOLERANCE:
         raise PhotoRejected("not an FFHQ crop, though it was said to be aligned: let it be aligned")
 
 

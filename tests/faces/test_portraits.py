@@ -11,7 +11,7 @@ from skimage.data import data_dir
 from drig.errors import PhotoRejected
 from drig.faces.ibug import ffhq_centre
 from drig.faces.landmarks import LandmarkDetector
-from drig.faces.portraits import Portrait, find_portrait
+from drig.faces.portraits import Portrait, find_portrait, trusted_portrait
 
 Photo = NDArray[np.uint8]
 
@@ -77,3 +77,19 @@ def test_a_portrait_knows_how_large_its_crop_was(detector: LandmarkDetector, ast
     sides = [find_portrait(photo, detector, 64).source_side for photo in (astronaut, large)]
     assert sides[0] == pytest.approx(190, abs=40)
     assert sides[1] == pytest.approx(2 * sides[0], rel=0.05)
+
+
+def test_a_head_in_profile_is_rejected_with_the_reason(detector: LandmarkDetector, shared: Path) -> None:
+    photo = np.asarray(Image.open(shared / "photos/poses/01.jpg").convert("RGB"))
+    with pytest.raises(PhotoRejected, match="turned away"):
+        find_portrait(photo, detector, 256)
+
+
+def test_a_crop_taken_at_its_word_is_only_resized(portrait: Portrait) -> None:
+    trusted = trusted_portrait(portrait.image, 64)
+    assert np.array_equal(
+        trusted.image, np.asarray(Image.fromarray(portrait.image).resize((64, 64), Image.Resampling.LANCZOS))
+    )
+    assert np.isnan(trusted.landmarks).all()
+    with pytest.raises(PhotoRejected, match="square"):
+        trusted_portrait(portrait.image[:100], 64)
