@@ -24,9 +24,10 @@ def folder(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = write_flame_folder(shared, tmp_path_factory.mktemp("files"))
     encoder = DecaEncoder()
     parity.fill(encoder)
-    encoder.layers[2].weight.data.mul_(0.02)  # codes of a usual size, but for the camera's scale
-    encoder.layers[2].bias.data[206] = 8.0
-    torch.save({"E_flame": encoder.state_dict()}, folder / "deca_model.tar")
+    weights = encoder.state_dict()
+    weights["layers.2.weight"] *= 0.02  # codes of a usual size, but for the camera's scale
+    weights["layers.2.bias"][206] = 8.0
+    torch.save({"E_flame": weights}, folder / "deca_model.tar")
     torch.save(Rig.from_seed(RIG, 0).state_dict(), folder / "model005000.pt")
     torch.save(0.1 * parity.randn("mean_shape", 1, 100), folder / "mean_shape.pkl")
     return folder

@@ -135,6 +135,11 @@ def _natural(value: object) -> int:
     return value
 
 
+def _as_bytes(data: Any) -> Any:
+    """Python 2 wrote text where bytes belong."""
+    return data.encode("latin1") if isinstance(data, str) else data
+
+
 def _dtype(reader: Unpickler, code: str, *_: object) -> DType:
     if code not in DTYPES and not (code in ("O", "O8") and reader.objects):
         reader.refuse(f"an array of type {code!r:.40}")
@@ -158,8 +163,7 @@ def _build_array(reader: Unpickler, array: NDArray[Any], state: tuple[Any, ...])
     shape, dtype, fortran, data = state[-4:]
     if not isinstance(dtype, DType):
         raise TypeError("an array without a type")
-    if isinstance(data, str):
-        data = data.encode("latin1")
+    data = _as_bytes(data)
     finished, count = dtype.finished(), math.prod(map(_natural, shape))
     if finished.hasobject:
         if shape != () or type(data) is not list or len(data) != 1:
@@ -171,8 +175,7 @@ def _build_array(reader: Unpickler, array: NDArray[Any], state: tuple[Any, ...])
 
 
 def _scalar(reader: Unpickler, dtype: DType, data: bytes | str) -> float | int | bool:
-    content = data.encode("latin1") if isinstance(data, str) else data
-    (value,) = np.frombuffer(content, dtype.finished())
+    (value,) = np.frombuffer(_as_bytes(data), dtype.finished())
     number: float | int | bool = value.item()
     return number
 
@@ -233,13 +236,13 @@ def _parameter(reader: Unpickler, tensor: Tensor, *_: object) -> Tensor:
     return tensor
 
 
-def _storage(reader: Unpickler, content: bytes) -> Storage:
+def _storage(reader: Unpickler, content: bytes | str) -> Storage:
     from drig.foreign.torch_files import read_storage  # it reads pickles through the module that calls this one
 
     if reader.nested:
         reader.refuse("a pickle in a pickle in a pickle")
     reader.take(len(content))
-    return read_storage(content, reader.source.name)
+    return read_storage(_as_bytes(content), reader.source.name)
 
 
 _NDARRAY = Global("numpy", "ndarray")

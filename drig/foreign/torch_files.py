@@ -72,11 +72,15 @@ def _read_legacy(source: Source, *, nested: bool = False) -> Any:
     buffers: dict[str, bytearray] = {}
     storages: dict[str, Storage] = {}
 
+    left = source.size
+
     def storage(pid: object) -> Storage:
+        nonlocal left
         dtype, key, count = _storage_of(pid)
         if key not in storages:
             length = count * dtype.itemsize
-            if sum(map(len, buffers.values())) + length > source.size:
+            left -= length
+            if left < 0:
                 raise ValueError("storages larger than the file")
             buffers[key] = bytearray(length)
             storages[key] = _view(buffers[key], dtype)

@@ -24,7 +24,7 @@ from drig.foreign.torch_files import read_torch
 from tests.foreign import crafted
 
 BOUNDED = settings(
-    derandomize=True, max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    derandomize=True, max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 

@@ -109,6 +109,23 @@ def test_python_2_wrote_text_where_bytes_belong(write: Write) -> None:
     np.testing.assert_array_equal(as_array(read["v_template"]), [1.0, -2.5])
 
 
+def test_python_2_wrote_tensors_so_too(write: Write) -> None:
+    content = pickle.dumps(torch.arange(3.0), 2)
+    start = content.index(b"c_codecs\nencode\n")  # how Python 3 writes bytes for Python 2
+    end = content.index(b"R", content.index(b"latin1", start)) + 1
+    storage = made_by(content[start:end])
+    as_text = b"T" + len(storage).to_bytes(4, "little") + storage
+    read = read_pickle(write("landmarks.pkl", content[:start] + as_text + content[end:]))
+    assert torch.equal(read, torch.arange(3.0))
+
+
+def made_by(program: bytes) -> bytes:
+    """What a part of a pickle of ours makes."""
+    made = pickle.loads(b"\x80\x02" + program + b".")
+    assert isinstance(made, bytes)
+    return made
+
+
 def test_both_head_models_of_the_fixtures_hold_the_same_numbers(shared: Path) -> None:
     plain = read_pickle(shared / "parity" / "flame_generic_model.pkl")
     chumpy = read_pickle(shared / "parity" / "flame_generic_model_chumpy.pkl")
