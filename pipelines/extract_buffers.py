@@ -53,7 +53,8 @@ class ExtractConfig:
     head: str = "open"
     """Head model."""
     head_folder: Path | None = None
-    """Folder of the head model's files, on every node; the open head needs none."""
+    """Folder of the FLAME (and DECA) files, on every node. None = the one that DRIG_FACE_FILES names there; the open head
+    needs none."""
     estimator: str = "fit"
     """What estimates the face codes."""
     limit: int | None = None
@@ -183,6 +184,7 @@ def _records(config: ExtractConfig, sources: Mapping[str, str]) -> Iterator[Batc
     gpu = use_gpu(config.cluster)
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     finders, renderers = plan_pools(config, cpus=int(resources["CPU"]), gpus=int(resources.get("GPU", 0)) if gpu else 0)
+    folder = None if config.head_folder is None else Path(absolute(config.head_folder))
     items = [{"key": key, "source": source} for key, source in sources.items()]
     batches: Any = (
         from_items(items, override_num_blocks=min(MOST_BLOCKS, -(-len(items) // config.batch)))
@@ -193,7 +195,7 @@ def _records(config: ExtractConfig, sources: Mapping[str, str]) -> Iterator[Batc
             num_cpus=1,
         )
         .map_batches(
-            _with_arguments(BufferRenderer, config.head, config.head_folder, config.estimator),
+            _with_arguments(BufferRenderer, config.head, folder, config.estimator),
             compute=ActorPoolStrategy(size=renderers),
             batch_size=config.batch,
             num_cpus=1,
