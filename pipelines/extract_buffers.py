@@ -53,8 +53,8 @@ class ExtractConfig:
     head: str = "open"
     """Head model."""
     head_folder: Path | None = None
-    """Folder of the FLAME (and DECA) files, on every node. None = the one that DRIG_FACE_FILES names there; the open head
-    needs none."""
+    """Folder of the FLAME (and DECA) files, on every node. None = the one that DRIG_FACE_FILES names there. The open
+    head needs none."""
     estimator: str = "fit"
     """What estimates the face codes."""
     limit: int | None = None
