@@ -12,6 +12,7 @@ import dataclasses
 import difflib
 import enum
 import errno
+import json
 import sys
 import types
 import typing
@@ -30,7 +31,7 @@ _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPE
 
 def run(
     config_class: type[Config],
-    program: Callable[[Config], None],
+    program: Callable[[Config], int | None],
     argv: Sequence[str] | None = None,
     *,
     prog: str,
@@ -38,7 +39,8 @@ def run(
     presets: Mapping[str, Mapping[str, Any]] = types.MappingProxyType({}),
     positional: Sequence[str] = (),
 ) -> int:
-    """Parse, print the resolved config, stop there under `--dry-run`, otherwise call `program`; returns the exit code.
+    """Parse, print the resolved config, stop there under `--dry-run`, otherwise call `program`; returns the exit code,
+    which is 0 unless the program returns another.
 
     A `DrigError` of the parser, of the config's own checks or of the program becomes one message and exit code 2, and
     so does a disk that is full or may not be written.
@@ -49,7 +51,7 @@ def run(
         )
         print(to_yaml(config), end="", flush=True)
         if not dry_run:
-            program(config)
+            return program(config) or 0
     except DrigError as error:
         print(f"{prog}: error: {error}", file=sys.stderr)
         return 2
@@ -75,8 +77,9 @@ def parse(
 
     `argv` is without the program's name (None = that of this process). A preset maps field names of `config_class` to
     values, for example `{"rig": RIG_PRESETS["tiny"]}`. `positional` names fields that may be given without `--name`, in
-    order. A bare flag of a bool field means true; a tuple field takes `a,b` or `[a,b]`. Raises `DrigError` for anything
-    unknown, mistyped or contradictory; `--help` prints and exits as argparse does.
+    order; a tuple among them takes all the words that are left. A bare flag of a bool field means true; a tuple field
+    takes `a,b` or `[a,b]`. Raises `DrigError` for anything unknown, mistyped or contradictory; `--help` prints and
+    exits as argparse does.
     """
     options = _options(config_class)
     parser = _parser(config_class, prog, description, presets, positional)
@@ -155,7 +158,7 @@ def _split(argv: Sequence[str], options: Mapping[str, Any], positional: Sequence
     known = {**options, "preset": str, "config": str, "dry-run": bool}
     given: dict[str, str] = {}
     words = list(argv)
-    places = list(positional)
+    places, rest = list(positional), list[str]()
     while words:
         word = words.pop(0)
         if word in ("-h", "--help"):
@@ -163,7 +166,11 @@ def _split(argv: Sequence[str], options: Mapping[str, Any], positional: Sequence
         if not word.startswith("--"):
             if not places:
                 raise DrigError(f"unexpected argument {word!r}: options are given as --name value")
-            given[places.pop(0)] = word
+            if _is_tuple(options[places[0]]):
+                rest.append(word)
+                given[places[0]] = json.dumps(rest)
+            else:
+                given[places.pop(0)] = word
             continue
         name, equals, value = word[2:].partition("=")
         if name not in known:

@@ -15,14 +15,35 @@ from drig.pictures import Picture
 
 
 @dataclass(frozen=True)
+class Point:
+    """A line of a list."""
+
+    text: str
+    tone: str = ""
+    """good, bad, or neither."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """A small picture with a title and a few points; cards stand side by side."""
+
+    title: str
+    picture: Picture
+    points: Sequence[Point] = ()
+
+
+@dataclass(frozen=True)
 class Section:
-    """A heading and what stands under it, in this order: text, table (first row = headings), images, code."""
+    """A heading and what stands under it, in this order: text, points, table (first row = headings), images, cards,
+    code."""
 
     heading: str
     text: str = ""
+    points: Sequence[Point] = ()
     table: Sequence[Sequence[str]] = ()
     images: Sequence[tuple[str, Picture]] = ()
     """(caption, picture) pairs."""
+    cards: Sequence[Card] = ()
     code: str = ""
 
 
@@ -36,7 +57,11 @@ def write_report(path: Path, *, title: str, lead: str, sections: Sequence[Sectio
         lead=lead,
         config=config,
         sections=[
-            {**vars(section), "images": [{"caption": c, "data": _base64_png(p)} for c, p in section.images]}
+            {
+                **vars(section),
+                "images": [{"caption": c, "data": _base64_png(p)} for c, p in section.images],
+                "cards": [{**vars(card), "data": _base64_png(card.picture)} for card in section.cards],
+            }
             for section in sections
         ],
     )

@@ -64,6 +64,28 @@ def test_precedence_does_not_depend_on_the_order_of_the_words(tmp_path: Path) ->
     assert (run.training.batch, run.training.samples) == (64, 1000)
 
 
+def test_a_positional_tuple_takes_the_words_that_are_left() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Build:
+        """A run."""
+
+        sources: tuple[str, ...]
+        """Any files."""
+        out: Path
+        """A folder."""
+
+    argv = ("a, b.jpg", "[c].png", "--out", "x", "007")
+    found, _ = config.parse(Build, argv, prog="drig try", description="Try.", positional=("sources",))
+    assert found == Build(sources=("a, b.jpg", "[c].png", "007"), out=Path("x"))
+
+
+def test_a_program_may_name_its_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    def run(code: int | None) -> int:
+        return config.run(Run, lambda _: code, ["album"], prog="drig try", description="Try.", positional=("photos",))
+
+    assert [run(None), run(0), run(1)] == [0, 0, 1]
+
+
 def test_bare_flags_and_comma_separated_lists() -> None:
     run = parse("album", "--fast", "--modes", "exp,pose", "--rig.channel_mult=1,2,2")
     assert (run.fast, run.modes, run.rig.channel_mult) == (True, ("exp", "pose"), (1, 2, 2))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from drig.report import Section, plot_curves, write_report
+from drig.report import Card, Point, Section, plot_curves, write_report
 
 
 def test_the_page_is_self_contained_and_escapes_what_it_is_given(tmp_path: Path) -> None:
@@ -18,6 +18,16 @@ def test_the_page_is_self_contained_and_escapes_what_it_is_given(tmp_path: Path)
     assert 'src="data:image/png;base64,' in html
     assert "http" not in html
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_cards_show_a_picture_with_points(tmp_path: Path) -> None:
+    card = Card("01.jpg", np.zeros((4, 4, 3), np.uint8), [Point("blurred", "bad"), Point("yaw 3")])
+    sections = [Section("Photos", points=[Point("all well", "good")], cards=[card])]
+    write_report(tmp_path / "report.html", title="x", lead="", sections=sections, config="")
+    html = (tmp_path / "report.html").read_text()
+    assert '<li class="good">all well</li>' in html
+    assert '<img alt="01.jpg" src="data:image/png' in html
+    assert '<span class="bad">blurred</span>' in html
 
 
 def test_curves_become_a_picture() -> None:
