@@ -7,7 +7,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from drig.data.albums import Album, load_album, mean_shape
+from drig.data.albums.doctor import examine
 from drig.data.photos import save_png, to_network
 from drig.diffusion.weights import load_weights
 from drig.editing import Editor, Face
 from drig.errors import DrigError
 from drig.faces.codes import FaceCodes
+from drig.faces.identity_embedding import IdentityEmbedder
 from drig.metrics import psnr, ssim
 from drig.pictures import Picture, buffer_pictures, contact_sheet
 from drig.training.config import TrainingConfig
@@ -100,6 +102,7 @@ def train_identity(
     editor = Editor.load(base, device=device)
     album = load_album(source, editor.detector, editor.size, aligned=aligned)
     faces = fit_album(editor, album)
+    album = replace(album, warnings=warn(album, FaceCodes.cat([face.codes for face in faces]), editor))
     held = hold_out(len(faces), holdout)
     kept = [i for i in range(len(faces)) if i not in held]
     _require_same_album(folder, [album.keys[i] for i in kept])
@@ -137,6 +140,12 @@ def fit_album(editor: Editor, album: Album) -> list[Face]:
     portraits = torch.from_numpy(np.moveaxis(album.images, -1, 1) / np.float32(255))  # (N, 3, S, S)
     codes = editor.estimator.fit(portraits, torch.from_numpy(album.landmarks))
     return [Face(portrait, codes[i], ()) for i, portrait in enumerate(album.portraits)]
+
+
+def warn(album: Album, codes: FaceCodes, editor: Editor) -> tuple[str, ...]:
+    """What the doctor says of the album, with what to do: a bad one is known before its training, not after it."""
+    check = examine(album, codes, editor.head, IdentityEmbedder())
+    return tuple(verdict.text for verdict in check.verdicts)
 
 
 def hold_out(photos: int, count: int) -> list[int]:

@@ -1,5 +1,6 @@
 """The command line: exit codes and messages for what people mistype, and verbs that need no training."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,12 @@ def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
         (["edit", "me.jpg", "--sede", "1"], "did you mean seed"),
         (["synth", "--out", "x", "--people", "0"], "give 1 or more"),
         (["inspect", "no_such_folder"], "no_such_folder"),
+        (["album", "destroy"], "choose from build, check"),
+        (["album", "build", "--out", "x"], "sources"),
+        (["album", "build", "me", "--out", "x"], "me does not exist"),
+        (["album", "build", "me", "--out", "x", "--least", "30"], "least <= most"),
+        (["album", "check", "no_such_folder"], "no_such_folder"),
+        (["album", "check", "s3://bucket/me"], "give --out FOLDER"),
     ],
 )
 def test_mistakes_are_one_message_and_exit_code_2(
@@ -58,6 +65,28 @@ def test_inspect_prints_a_line_a_photo_and_draws_the_faces(
     assert any("letter.jpg" in line and "rejected" in line for line in lines)
     assert any("face.png" in line and "rejected" not in line for line in lines)
     assert read_photo(tmp_path / "sheet.png").shape[0] > 200
+
+
+def test_an_album_is_built_and_checked(
+    synthetic_people: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sources = [str(synthetic_people / "person_0000"), str(synthetic_people / "person_0001" / "00.png")]
+    out = tmp_path / "people" / "ann"
+    assert main(["album", "build", *sources, "--out", str(out), "--least", "2"]) == 0
+    printed = capsys.readouterr().out
+    assert "3 portraits in" in printed
+    assert "1 other person was left out" in printed
+    assert f"drig personalize --photos {out.parent} --aligned" in printed
+    assert sorted(path.name for path in out.iterdir()) == ["00.png", "01.png", "02.png", "album.json", "sheet.png"]
+
+    assert main(["album", "check", str(out)]) == 1  # of three photos
+    printed = capsys.readouterr().out
+    assert "Do not train on this album" in printed
+    assert "only 3 usable photos" in printed
+    assert json.loads((out / "check.json").read_text())["passes"] is False
+    assert "only 3 usable photos" in (out / "report.html").read_text()
+    assert main(["album"]) == 2
+    assert "check" in capsys.readouterr().out
 
 
 def test_synth_writes_people_and_a_sheet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -58,6 +58,7 @@ def test_leaves_a_rig_with_the_mean_shape_inside(base: Path, album: Path, tmp_pa
     assert seen == [4, 8, 12, 16]
     assert (result.album["photos"], result.album["trained_on"], result.album["held_out"]) == (4, 3, ["2.png"])
     assert list(result.album["rejects"]) == ["9.jpg"]
+    assert any("add photos" in warning for warning in result.album["warnings"])  # a bad album is named before training
     assert result.before is not None
     assert result.after is not None
     assert result.after != result.before

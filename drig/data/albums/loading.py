@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from drig import storage
 from drig.data.photos import Photo, is_video, list_photos, read_photo, video_frames, video_seconds
 from drig.errors import DrigError, PhotoRejected
 from drig.faces.codes import FaceCodes
@@ -21,6 +22,8 @@ WANTED = 10
 """Portraits; the paper personalises with 10 to 20 (SPEC 1)."""
 MOST_FRAMES = 40
 """Frames taken of a video, spread over its length; neighbouring ones teach nothing new."""
+ALBUM, SHEET = "album.json", "sheet.png"
+"""What `album build` leaves beside its portraits: where they come from, and a picture of all, which is no portrait."""
 _LEAST_APART_S = 0.5
 
 
@@ -106,7 +109,8 @@ def _photos(source: str | Path | Sequence[str | Path]) -> Iterator[tuple[str, Ph
             yield f"{Path(source).name} {second:.2f} s", frame
         return
     else:
-        paths = {Path(path).name: path for path in list_photos(source)}
+        built = storage.exists(storage.join(source, ALBUM))
+        paths = {name: path for path in list_photos(source) if (name := Path(path).name) != SHEET or not built}
     for key, path in paths.items():
         try:
             yield key, read_photo(path)

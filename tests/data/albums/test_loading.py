@@ -56,6 +56,14 @@ def test_ten_clean_photos_give_no_warning(tmp_path: Path) -> None:
     assert album.rejects == {}
 
 
+def test_the_sheet_of_a_built_album_is_no_portrait(tmp_path: Path) -> None:
+    fill(tmp_path, [1, 1])
+    save_png(tmp_path / "sheet.png", photo(1))
+    assert "sheet.png" in load_album(tmp_path, ColourDetector(), 64).keys
+    (tmp_path / "album.json").write_text("{}")
+    assert load_album(tmp_path, ColourDetector(), 64).keys == ("0.png", "1.png")
+
+
 def test_a_list_keeps_its_order_and_its_names(tmp_path: Path) -> None:
     fill(tmp_path, [1, 1, 1])
     paths = [tmp_path / "2.png", tmp_path / "0.png"]
@@ -83,7 +91,7 @@ def test_a_video_is_sampled_over_its_length(tmp_path: Path, monkeypatch: pytest.
     assert len(album.keys) == 8
     assert album.keys[1] == "v.mp4 0.50 s"
     assert any("one video" in warning for warning in album.warnings)
-    monkeypatch.setattr("drig.data.albums.MOST_FRAMES", 4)
+    monkeypatch.setattr("drig.data.albums.loading.MOST_FRAMES", 4)
     assert load_album(tmp_path / "v.mp4", Everywhere(), 32).keys == tuple(f"v.mp4 {s:.2f} s" for s in (0, 1, 2, 3))
 
 
