@@ -50,6 +50,8 @@ class ExtractConfig:
     """Side of portraits and buffers in pixels."""
     aligned: bool = False
     """The photos are FFHQ crops already: faces are found in them, but nothing is warped."""
+    detect: bool = True
+    """false takes aligned photos at their word: no face is looked for, which is faster and a little less exact."""
     head: str = "open"
     """Head model."""
     head_folder: Path | None = None
@@ -82,6 +84,8 @@ class ExtractConfig:
             given = getattr(self, name)
             if given is not None and given < value:
                 raise DrigError(f"{name} is {given}; give {value} or more")
+        if not self.detect and not self.aligned:
+            raise DrigError("detect is false, which only FFHQ crops allow: give --aligned too, or let faces be found")
 
 
 @dataclass(frozen=True)
@@ -189,7 +193,7 @@ def _records(config: ExtractConfig, sources: Mapping[str, str]) -> Iterator[Batc
     batches: Any = (
         from_items(items, override_num_blocks=min(MOST_BLOCKS, -(-len(items) // config.batch)))
         .map_batches(
-            _with_arguments(PortraitFinder, config.size, config.aligned),
+            _with_arguments(PortraitFinder, config.size, config.aligned, config.detect),
             compute=ActorPoolStrategy(size=finders),
             batch_size=None,
             num_cpus=1,

@@ -21,18 +21,24 @@ from drig.faces.codes import FaceCodes
 from drig.faces.estimators import load_estimator
 from drig.faces.head import load_head
 from drig.faces.landmarks import LandmarkDetector
-from drig.faces.portraits import Portrait, find_portrait
+from drig.faces.portraits import Portrait, find_portrait, trusted_portrait
 
 Batch = dict[str, NDArray[Any]]
 
 
 class PortraitFinder:
-    """`key`, `source` (N,) -> also `image` (N, S, S, 3) uint8, `landmarks` (N, 68, 2), `faces`, `reason` (N,)."""
+    """`key`, `source` (N,) -> also `image` (N, S, S, 3) uint8, `landmarks` (N, 68, 2), `faces`, `reason` (N,).
 
-    def __init__(self, size: int, aligned: bool = False) -> None:
+    Args:
+        size: S.
+        aligned: the photos are FFHQ crops already.
+        detect: False takes such crops at their word; their landmarks are then NaN.
+    """
+
+    def __init__(self, size: int, aligned: bool = False, detect: bool = True) -> None:
         self.size = size
         self.aligned = aligned
-        self.detector = LandmarkDetector()
+        self.detector = LandmarkDetector() if detect else None
 
     def __call__(self, batch: Batch) -> Batch:
         found = [self._find(str(source)) for source in batch["source"]]
@@ -49,7 +55,10 @@ class PortraitFinder:
     def _find(self, source: str) -> tuple[Portrait, str]:
         """The portrait, or a black one and the reason why there is none. A vanished file is a reject as well."""
         try:
-            return find_portrait(read_photo(source), self.detector, self.size, aligned=self.aligned), ""
+            photo = read_photo(source)
+            if self.detector is None:
+                return trusted_portrait(photo, self.size), ""
+            return find_portrait(photo, self.detector, self.size, aligned=self.aligned), ""
         except DrigError as error:
             image = np.zeros((self.size, self.size, 3), np.uint8)
             return Portrait(image, np.zeros((68, 2), np.float32), 0), str(error)
@@ -74,18 +83,20 @@ class BufferRenderer:
         usable = np.flatnonzero(reasons == "")
         if len(usable):
             images, landmarks = batch["image"][usable], batch["landmarks"][usable]
-            codes, buffers = self._render(images, landmarks)
+            observed = None if np.isnan(landmarks).any() else landmarks  # a run finds all faces, or none
+            codes, buffers = self._render(images, observed)
             keys, sources = batch["key"][usable].tolist(), batch["source"][usable].tolist()
-            for row, record in zip(usable, records_of(keys, images, landmarks, codes, buffers, sources), strict=True):
+            for row, record in zip(usable, records_of(keys, images, observed, codes, buffers, sources), strict=True):
                 try:
                     records[row] = encode(record)
                 except ValueError as error:  # the record's own check: numbers that are not finite
                     reasons[row] = f"the head could not be fitted to the face: {error}"
         return {"key": batch["key"], "record": records, "faces": batch["faces"], "reason": reasons}
 
-    def _render(self, images: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> tuple[FaceCodes, Buffers]:
+    def _render(self, images: NDArray[np.uint8], landmarks: NDArray[np.float32] | None) -> tuple[FaceCodes, Buffers]:
         # Copies, because Ray's arrays are read-only views of shared memory.
         portraits = torch.from_numpy(images.copy()).permute(0, 3, 1, 2).to(self.device) / 255  # (N, 3, S, S)
-        codes = self.estimator.fit(portraits, torch.from_numpy(landmarks.copy()).to(self.device))
+        points = None if landmarks is None else torch.from_numpy(landmarks.copy()).to(self.device)
+        codes = self.estimator.fit(portraits, points)
         with torch.no_grad():
             return codes, render_buffers(self.head, codes, images.shape[1])

@@ -109,12 +109,12 @@ class Record:
 def records_of(
     keys: Sequence[str],
     images: NDArray[np.uint8],
-    landmarks: Floats,
+    landmarks: Floats | None,
     codes: "FaceCodes",
     buffers: "Buffers",
     sources: Sequence[str] | None = None,
 ) -> list[Record]:
-    """N rendered faces as records: images (N, S, S, 3), landmarks (N, 68, 2), codes and buffers of N faces."""
+    """N rendered faces as records: images (N, S, S, 3), landmarks (N, 68, 2) or none, codes and buffers of N faces."""
     arrays = {name: value.cpu().numpy() for name, value in codes.as_dict().items()}
     normal, albedo, alpha = (b.cpu().numpy() for b in (buffers.normal, buffers.albedo, buffers.alpha))
     return [
@@ -125,7 +125,7 @@ def records_of(
             albedo=albedo[i],
             alpha=alpha[i, 0] > 0,
             codes={name: array[i] for name, array in arrays.items()},
-            landmarks=landmarks[i],
+            landmarks=None if landmarks is None else landmarks[i],
             source=sources[i] if sources else "",
         )
         for i, key in enumerate(keys)

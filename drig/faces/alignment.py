@@ -70,6 +70,13 @@ def face_quad(landmarks: Array) -> Array:
     return np.stack([centre - x - y, centre - x + y, centre + x + y, centre + x - y])
 
 
+def canonical_landmarks(points: Array) -> NDArray[np.float32]:
+    """Landmarks (68, 2) of any size and place, y down -> (68, 2) in NDC where the FFHQ crop puts them."""
+    quad = face_quad(points)
+    linear = np.linalg.inv(np.stack([quad[3] - quad[0], quad[1] - quad[0]], 1) / 2)
+    return np.asarray((points - quad.mean(0)) @ linear.T, np.float32)
+
+
 def _shrink(photo: Photo, quad: Array, size: int) -> tuple[Photo, Array]:
     """Step 1: a crop of more than four times the output's side is not needed."""
     factor = int(_side(quad) // (2 * size))

@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from drig.errors import DrigError
+from drig.faces.alignment import canonical_landmarks
 from drig.faces.camera import CROP_SIZE, crop_affine
 from drig.faces.codes import FaceCodes
 from drig.faces.flame import WHERE_TO_GET_THEM, FlameHead
+from drig.faces.head import neutral_codes
 from drig.foreign.torch_files import load_state, read_torch, tensors_in
 from drig.resnet import Bottleneck, ResNet
 
@@ -65,11 +67,16 @@ class Deca:
 
     def __init__(self, head: FlameHead) -> None:
         self.encoder = DecaEncoder.load(head.folder).to(head.faces.device)
+        mean = neutral_codes(head)
+        points = head.landmarks(mean, head.vertices(mean))[0, :, :2] * mean.cam.new_tensor([1, -1])
+        self.canonical = torch.from_numpy(canonical_landmarks(points.double().cpu().numpy())).to(mean.cam)
 
     @torch.no_grad()
-    def fit(self, portraits: Tensor, landmarks: Tensor) -> FaceCodes:
-        """Portraits (N, 3, S, S) in [0, 1], landmarks (N, 68, 2) in image NDC -> N faces."""
+    def fit(self, portraits: Tensor, landmarks: Tensor | None) -> FaceCodes:
+        """Portraits (N, 3, S, S) in [0, 1], landmarks (N, 68, 2) in image NDC or None: the mean face's -> N faces."""
         size = portraits.shape[-1]
+        if landmarks is None:
+            landmarks = self.canonical.expand(len(portraits), -1, -1)
         crop_to_image = face_crop(landmarks, size)
         found = self.encoder(crop(portraits, crop_to_image)).split(list(CODES.values()), 1)
         codes = dict(zip(CODES, found, strict=True))

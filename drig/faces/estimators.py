@@ -18,8 +18,11 @@ class Estimator(Protocol):
 
     name: str
 
-    def fit(self, portraits: Tensor, landmarks: Tensor) -> FaceCodes:
-        """Portraits (N, 3, H, W) in [0, 1], landmarks (N, 68, 2) in image NDC -> N faces. Deterministic, batched."""
+    def fit(self, portraits: Tensor, landmarks: Tensor | None) -> FaceCodes:
+        """Portraits (N, 3, H, W) in [0, 1], landmarks (N, 68, 2) in image NDC -> N faces. Deterministic, batched.
+
+        Without landmarks the portraits are taken for exact FFHQ crops, in which every face is in the same place.
+        """
         ...
 
 
@@ -36,6 +39,6 @@ def load_estimator(name: str, head: HeadModel) -> Estimator:
         return Deca(head)
     if not isinstance(head, OpenHead):
         raise DrigError(f"estimator fit works with the open head, not with {head.name!r}: use --head open")
-    from drig.faces.fit import LandmarkFit
+    from drig.faces.fit import Fit
 
-    return LandmarkFit(head)
+    return Fit(head, None)

@@ -2,16 +2,18 @@
 
 Minimises, for each face on its own,
 
-    sum_l w_l rho(|project(landmark_l) - observed_l|^2 / sigma^2) + |shape|^2 + exp prior,   exp in [0, limit]
+    sum_l w_l rho(|project(landmark_l) - observed_l|^2 / sigma^2) + d^T P d + c sum exp,   exp in [0, limit]
 
-with sigma a share of the inter-ocular distance, rho the pseudo-Huber loss, by Gauss-Newton with step control
-(Levenberg-Marquardt) from a closed-form pose. Every Jacobian is analytic; faces are solved in one batch. Where the jaw
-line is hidden by the cheek in front of it, the detector marks the cheek: see `fit_contour`.
+with sigma a share of the inter-ocular distance, rho the pseudo-Huber loss, d the difference from what was believed
+before (a `GeometryPrior`: of heads in general, or of this one by the regressor), by Gauss-Newton with step control
+(Levenberg-Marquardt). Every Jacobian is analytic; faces are solved in one batch. Where the jaw line is hidden by the
+cheek in front of it, the detector marks the cheek: see `fit_contour`.
 
-Legend: N batch, L = 68 landmarks, M points that may stand for landmarks, S shape codes, E expression codes,
-D = 6 + S + E unknowns.
+Legend: N batch, L = 68 landmarks, M points that may stand for landmarks, S shape codes, E facial actions,
+D = 6 + S + E unknowns: rotation, camera (log scale, tx, ty), shape, exp.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,7 +29,7 @@ SIGMA = 0.025
 ROBUST = 3.0
 """Errors beyond this many sigmas count linearly: hands, hair and glasses fool the detector."""
 ROUNDS, ITERATIONS = 4, 5
-"""In each round the silhouette is looked up anew, then steps are taken."""
+"""In each round the silhouette is looked up anew, then steps are taken. From a good start, two rounds do."""
 EXP_COST = 1.5
 """Cost of each full action, linear, so that those which explain little stay at zero."""
 EXP_SPREAD = 0.5
@@ -42,38 +44,52 @@ LIMITS = {"jawLeft": 0.3, "jawRight": 0.3, "mouthLeft": 0.4, "mouthRight": 0.4}
 
 @dataclass(frozen=True)
 class Geometry:
-    """What the landmarks tell: shape (N, S), exp (N, E), rotation (N, 3) axis-angle, cam (N, 3)."""
-
-    shape: Tensor
-    exp: Tensor
-    rotation: Tensor
-    cam: Tensor
-
-
-@dataclass
-class _State:
     """The unknowns of N faces."""
 
-    rotation: Tensor  # (N, 3, 3)
-    cam: Tensor  # (N, 3)
-    shape: Tensor  # (N, S)
-    exp: Tensor  # (N, E)
+    rotation: Tensor
+    """(N, 3, 3)"""
+    cam: Tensor
+    """(N, 3)"""
+    shape: Tensor
+    """(N, S)"""
+    exp: Tensor
+    """(N, E)"""
 
-    def moved(self, step: Tensor, limit: Tensor) -> "_State":
+    def step_from(self, other: "Geometry") -> Tensor:
+        """(N, D): the step by which `other` becomes this state."""
+        turn = matrix_to_axis_angle(self.rotation @ other.rotation.mT)
+        zoom = (self.cam[:, :1] / other.cam[:, :1]).log()
+        return torch.cat(
+            [turn, zoom, self.cam[:, 1:] - other.cam[:, 1:], self.shape - other.shape, self.exp - other.exp], 1
+        )
+
+    def moved(self, step: Tensor, limit: Tensor) -> "Geometry":
         """After a step (N, D) of rotation, camera, shape, exp; actions stay within their bounds."""
         turn, cam, shape, exp = torch.split(step, [3, 3, self.shape.shape[1], self.exp.shape[1]], 1)
         scale = self.cam[:, :1] * torch.exp(cam[:, :1])
-        return _State(
+        return Geometry(
             axis_angle_to_matrix(turn) @ self.rotation,
             torch.cat([scale, self.cam[:, 1:] + cam[:, 1:]], 1),
             self.shape + shape,
             (self.exp + exp).clamp(min=0).minimum(limit),
         )
 
-    def where(self, mask: Tensor, other: "_State") -> "_State":
-        """Faces of this state where mask (N,) holds, of the other elsewhere."""
+    def where(self, mask: Tensor, other: "Geometry") -> "Geometry":
+        """Faces of this geometry where mask (N,) holds, of the other elsewhere."""
         pairs = zip(vars(self).values(), vars(other).values(), strict=True)
-        return _State(*(torch.where(mask.view(-1, *[1] * (a.ndim - 1)), a, b) for a, b in pairs))
+        return Geometry(*(torch.where(mask.view(-1, *[1] * (a.ndim - 1)), a, b) for a, b in pairs))
+
+
+@dataclass(frozen=True)
+class GeometryPrior:
+    """What is believed of N faces before their landmarks are looked at."""
+
+    mean: Geometry
+    """Where the fit starts, too."""
+    precision: Tensor
+    """(D, D) of a step from there."""
+    exp_cost: float = 0.0
+    """Cost of each full action, linear."""
 
 
 @dataclass(frozen=True)
@@ -90,13 +106,11 @@ class GeometryFit:
     """Fits the open head to landmarks."""
 
     def __init__(self, head: OpenHead) -> None:
-        names = [name for name in head.expression_names if not name.startswith(UNSEEN)]
-        index = torch.tensor([head.expression_names.index(name) for name in names])
-        self.exp_index = index.to(head.faces.device)  # (E,) among all actions
-        self.exp_size = head.exp_size
-        self.exp_limit = head.template.new_tensor([LIMITS.get(name, 1.0) for name in names])
-        prior = torch.block_diag(torch.zeros(6, 6), torch.eye(head.shape_size), _expression_precision(names))
-        self.prior = prior.to(head.template)  # (D, D)
+        names = head.expression_names
+        self.limit = head.template.new_tensor([LIMITS.get(name, 1.0) for name in names])
+        self.unseen = torch.tensor([name.startswith(UNSEEN) for name in names]).to(head.faces.device)
+        general = torch.block_diag(torch.zeros(6, 6), torch.eye(head.shape_size), _expression_precision(names))
+        self.general = general.to(head.template)  # (D, D)
         self.contour = Contour(head)
         corners, weights = self.contour.corners, self.contour.weights[:, :, None]
 
@@ -108,19 +122,25 @@ class GeometryFit:
         self.pivot_basis = head.shape_basis[:, -1]  # (S, 3)
         self.template = at_points(head.template) - self.pivot  # (M, 3)
         shape_basis = at_points(head.shape_basis) - self.pivot_basis[:, None]
-        self.basis = torch.cat([shape_basis, at_points(head.expression_basis[self.exp_index])])  # (S + E, M, 3)
+        self.basis = torch.cat([shape_basis, at_points(head.expression_basis)])  # (S + E, M, 3)
         self.weights = _landmark_weights(head.template)  # (L,)
 
-    def fit(self, landmarks: Tensor) -> Geometry:
-        """Observed landmarks (N, L, 2), image NDC, y down -> the geometry that explains them."""
-        observed = landmarks * landmarks.new_tensor([1, -1])  # y up, as the world
-        state = self._start(observed)
-        for _ in range(ROUNDS):
-            state = self._descend(state, self._problem(state, observed))
-        exp = state.exp.new_zeros(len(landmarks), self.exp_size).index_copy(1, self.exp_index, state.exp)
-        return Geometry(state.shape, exp, matrix_to_axis_angle(state.rotation), state.cam)
+    def fit(self, landmarks: Tensor, prior: GeometryPrior | None = None) -> Geometry:
+        """Observed landmarks (N, L, 2), image NDC, y down -> the geometry that explains them.
 
-    def _problem(self, state: _State, observed: Tensor) -> _Problem:
+        Without a prior of these faces, that of heads in general: actions that landmarks do not tell stay at rest.
+        """
+        observed = landmarks * landmarks.new_tensor([1, -1])  # y up, as the world
+        rounds, limit = ROUNDS // 2, self.limit
+        if prior is None:
+            prior = GeometryPrior(self._upright(observed), self.general, EXP_COST)
+            rounds, limit = ROUNDS, torch.where(self.unseen, 0, self.limit)
+        state = prior.mean
+        for _ in range(rounds):
+            state = self._descend(state, self._problem(state, observed), prior, limit)
+        return state
+
+    def _problem(self, state: Geometry, observed: Tensor) -> _Problem:
         """What to explain, with the points that stand for the landmarks at the pose of `state`."""
         local = self.template + torch.einsum("nk,kmc->nmc", torch.cat([state.shape, state.exp], 1), self.basis)
         points = self.contour.choose(local @ state.rotation.mT)  # (N, L)
@@ -128,13 +148,13 @@ class GeometryFit:
         sigma = SIGMA * (left - right).norm(dim=1)
         return _Problem(observed, sigma[:, None, None], self.template[points], self.basis[:, points].transpose(0, 1))
 
-    def _descend(self, state: _State, problem: _Problem) -> _State:
+    def _descend(self, state: Geometry, problem: _Problem, prior: GeometryPrior, limit: Tensor) -> Geometry:
         """Steps that never raise the cost."""
         damping = state.cam.new_full((len(state.cam),), 1e-3)
-        cost, gradient, hessian = self._evaluate(state, problem)
+        cost, gradient, hessian = self._evaluate(state, problem, prior)
         for _ in range(ITERATIONS):
-            trial = state.moved(self._step(state, gradient, hessian, damping), self.exp_limit)
-            trial_cost, trial_gradient, trial_hessian = self._evaluate(trial, problem)
+            trial = state.moved(_step(state, gradient, hessian, damping, limit), limit)
+            trial_cost, trial_gradient, trial_hessian = self._evaluate(trial, problem, prior)
             better = trial_cost < cost
             state = trial.where(better, state)
             cost = torch.where(better, trial_cost, cost)
@@ -143,7 +163,7 @@ class GeometryFit:
             damping = torch.where(better, damping / 4, damping * 8).clamp(1e-6, 1e6)
         return state
 
-    def _start(self, observed: Tensor) -> _State:
+    def _upright(self, observed: Tensor) -> Geometry:
         """Scaled orthography of the mean head in closed form: an affine camera by least squares, then its rotation."""
         rigid = slice(ibug.BROWS.start, 68)  # the contour slides over the head as it turns
         points = self.template[rigid]  # the first L points are the landmarks themselves
@@ -157,14 +177,14 @@ class GeometryFit:
         middle = (points.mean(0) @ rotation.mT)[:, :2] + self.pivot[:2]
         shift = target.mean(1) / scale - middle
         n = len(observed)
-        return _State(
+        return Geometry(
             rotation,
             torch.cat([scale, shift], 1),
             observed.new_zeros(n, len(self.pivot_basis)),
-            observed.new_zeros(n, len(self.exp_limit)),
+            observed.new_zeros(n, len(self.limit)),
         )
 
-    def _evaluate(self, state: _State, problem: _Problem) -> tuple[Tensor, Tensor, Tensor]:
+    def _evaluate(self, state: Geometry, problem: _Problem, prior: GeometryPrior) -> tuple[Tensor, Tensor, Tensor]:
         """Cost (N,), half its gradient (N, D) and half its Gauss-Newton Hessian (N, D, D)."""
         codes = torch.cat([state.shape, state.exp], 1)  # (N, S + E)
         local = problem.template + torch.einsum("nk,nklc->nlc", codes, problem.basis)
@@ -185,22 +205,24 @@ class GeometryFit:
         jacobian = (jacobian * (weight / problem.sigma)[..., None]).flatten(1, 2)
         gradient = (jacobian.mT @ (weight * error).flatten(1)[..., None])[..., 0]
 
-        pull = torch.cat([torch.zeros_like(codes[:, :6]), codes], 1) @ self.prior
-        cost = cost + (pull[:, 6:] * codes).sum(1) + 2 * EXP_COST * state.exp.sum(1)
+        change = state.step_from(prior.mean)
+        pull = change @ prior.precision
+        cost = cost + (pull * change).sum(1) + 2 * prior.exp_cost * state.exp.sum(1)
         gradient = gradient + pull
-        gradient[:, -state.exp.shape[1] :] += EXP_COST
-        return cost, gradient, jacobian.mT @ jacobian + self.prior
+        gradient[:, -state.exp.shape[1] :] += prior.exp_cost
+        return cost, gradient, jacobian.mT @ jacobian + prior.precision
 
-    def _step(self, state: _State, gradient: Tensor, hessian: Tensor, damping: Tensor) -> Tensor:
-        """The damped Gauss-Newton step (N, D); actions at a bound that push outwards are held."""
-        hessian = hessian + torch.diag_embed(damping[:, None] * hessian.diagonal(dim1=1, dim2=2))
-        e = state.exp.shape[1]
-        push = gradient[:, -e:]
-        held = ((state.exp <= 0) & (push > 0)) | ((state.exp >= self.exp_limit) & (push < 0))
-        free = torch.cat([torch.ones_like(gradient[:, :-e]), (~held).float()], 1)  # (N, D)
-        hessian = hessian * free[:, :, None] * free[:, None, :] + torch.diag_embed(1 - free)
-        step: Tensor = torch.linalg.solve(hessian, -gradient * free)
-        return step
+
+def _step(state: Geometry, gradient: Tensor, hessian: Tensor, damping: Tensor, limit: Tensor) -> Tensor:
+    """The damped Gauss-Newton step (N, D); actions at a bound that push outwards are held."""
+    hessian = hessian + torch.diag_embed(damping[:, None] * hessian.diagonal(dim1=1, dim2=2))
+    e = state.exp.shape[1]
+    push = gradient[:, -e:]
+    held = ((state.exp <= 0) & (push > 0)) | ((state.exp >= limit) & (push < 0))
+    free = torch.cat([torch.ones_like(gradient[:, :-e]), (~held).float()], 1)  # (N, D)
+    hessian = hessian * free[:, :, None] * free[:, None, :] + torch.diag_embed(1 - free)
+    step: Tensor = torch.linalg.solve(hessian, -gradient * free)
+    return step
 
 
 def _landmark_weights(like: Tensor) -> Tensor:
@@ -212,7 +234,7 @@ def _landmark_weights(like: Tensor) -> Tensor:
     return weights
 
 
-def _expression_precision(names: list[str]) -> Tensor:
+def _expression_precision(names: Sequence[str]) -> Tensor:
     """(E, E) of the Gaussian part of the actions' prior: each is small, and much the same on both sides."""
     precision = torch.eye(len(names)) / EXP_SPREAD**2
     for left, name in enumerate(names):

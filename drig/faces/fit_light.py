@@ -23,7 +23,7 @@ from torch.nn import functional
 from drig.faces.buffers import interpolate, vertex_normals
 from drig.faces.camera import project
 from drig.faces.codes import FaceCodes
-from drig.faces.fit_light_prior import light_prior, sphere
+from drig.faces.fit_light_prior import light_level, light_prior, sphere
 from drig.faces.lighting import sh_basis
 from drig.faces.open_head import OpenHead
 from drig.faces.rasterizer import rasterize
@@ -71,6 +71,14 @@ class _View:
     middle: Tensor  # (N, P) 1 where hair is rare, 0 on the forehead
 
 
+@dataclass(frozen=True)
+class _Prior:
+    """What is believed of N faces' light and texture, in units of the exposure."""
+
+    mean: Tensor  # (N, D)
+    precision: Tensor  # (D, D)
+
+
 class LightFit:
     """Fits light and texture codes of the open head to portraits."""
 
@@ -88,23 +96,36 @@ class LightFit:
         self.prior_precision = torch.block_diag(prior.precision, unknowns).to(texture)  # (D, D)
         self.everywhere = sh_basis(sphere(48)).to(texture)  # (directions, 9)
 
-    def fit(self, portraits: Tensor, codes: FaceCodes) -> FaceCodes:
-        """Portraits (N, 3, H, W) in [0, 1] and codes whose geometry is right -> codes with light and tex."""
-        view, exposure = self._expose(self._see(portraits, codes))
-        state = self.prior_mean.expand(len(codes), -1)
-        state = self._descend(state, replace(view, weight=view.weight * view.middle), START_ITERATIONS)
-        state = self._descend(state, view, ITERATIONS)
+    def fit(self, portraits: Tensor, codes: FaceCodes, precision: Tensor | None = None) -> FaceCodes:
+        """Portraits (N, 3, H, W) in [0, 1] and codes whose geometry is right -> codes with light and tex.
+
+        precision: (D, D) of the light and tex that the codes hold already, in units of the exposure; None: they hold
+        none, and light and skin are what they are in general.
+        """
+        view = self._see(portraits, codes)
+        if precision is None:
+            exposure = self._exposure(view)
+            prior = _Prior(self.prior_mean.expand(len(codes), -1), self.prior_precision)
+        else:
+            exposure = light_level(codes.light)
+            light = codes.light / exposure[:, None, None]
+            prior = _Prior(torch.cat([light.mT.flatten(1), codes.tex], 1), precision)
+        view = replace(view, pixels=view.pixels / exposure[:, None, None])
+        state = prior.mean
+        if precision is None:
+            state = self._descend(state, prior, replace(view, weight=view.weight * view.middle), START_ITERATIONS)
+        state = self._descend(state, prior, view, ITERATIONS)
         light = _light(state) * exposure[:, None, None]
         return codes.replace(light=light.contiguous(), tex=state[:, 27:].contiguous())
 
-    def _descend(self, state: Tensor, view: _View, iterations: int) -> Tensor:
+    def _descend(self, state: Tensor, prior: _Prior, view: _View, iterations: int) -> Tensor:
         """Steps (N, D) -> (N, D) that never raise the cost."""
         damping = state.new_full((len(state),), 1e-2)
-        cost, gradient, hessian = self._evaluate(state, view)
+        cost, gradient, hessian = self._evaluate(state, prior, view)
         for _ in range(iterations):
             damped = hessian + torch.diag_embed(damping[:, None] * hessian.diagonal(dim1=1, dim2=2))
             trial = state - torch.linalg.solve(damped, gradient)
-            trial_cost, trial_gradient, trial_hessian = self._evaluate(trial, view)
+            trial_cost, trial_gradient, trial_hessian = self._evaluate(trial, prior, view)
             better = trial_cost < cost
             state = torch.where(better[:, None], trial, state)
             cost = torch.where(better, trial_cost, cost)
@@ -142,17 +163,16 @@ class LightFit:
             middle=self.middle[texel],
         )
 
-    def _expose(self, view: _View) -> tuple[_View, Tensor]:
-        """The view in units of the photo's exposure, and the exposure (N,): the brightness of a white surface."""
+    def _exposure(self, view: _View) -> Tensor:
+        """(N,) the brightness of a white surface, as the skin's suggests it."""
         ratio, order = (view.pixels.mean(2) / view.mean.mean(2)).sort(dim=1, stable=True)
         share = (view.weight * view.middle).gather(1, order).cumsum(1)
         middle = (share < SKIN_LEVEL * share[:, -1:]).sum(1, keepdim=True).clamp(max=ratio.shape[1] - 1)
         level = ratio.gather(1, middle)[:, 0].clamp(min=0.02)
         low, high = SKIN_RANGE
-        exposure = level / ((level / TYPICAL_EXPOSURE) ** SKIN_SHARE).clamp(low, high)
-        return replace(view, pixels=view.pixels / exposure[:, None, None]), exposure
+        return level / ((level / TYPICAL_EXPOSURE) ** SKIN_SHARE).clamp(low, high)
 
-    def _evaluate(self, state: Tensor, view: _View) -> tuple[Tensor, Tensor, Tensor]:
+    def _evaluate(self, state: Tensor, prior: _Prior, view: _View) -> tuple[Tensor, Tensor, Tensor]:
         """Cost (N,), half its gradient (N, D) and half its Gauss-Newton Hessian (N, D, D)."""
         light, tex = _light(state), state[:, 27:]
         albedo = view.mean + torch.einsum("npkc,nk->npc", view.texture, tex)  # (N, P, 3)
@@ -177,9 +197,9 @@ class LightFit:
             own = slice(9 * channel, 9 * channel + 9)
             hessian[:, own, own] += active[:, :, channel].mT @ active[:, :, channel]
 
-        change = state - self.prior_mean
-        pull = change @ self.prior_precision
-        return cost + (pull * change).sum(1), gradient + pull, hessian + self.prior_precision
+        change = state - prior.mean
+        pull = change @ prior.precision
+        return cost + (pull * change).sum(1), gradient + pull, hessian + prior.precision
 
 
 def _middle(head: OpenHead) -> Tensor:

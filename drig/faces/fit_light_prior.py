@@ -55,10 +55,15 @@ def sample_lights(count: int, generator: torch.Generator) -> Tensor:
     sky = lamp(normal(), pi / 2 + 0.2 * normal(), 0.15 * (0.6 * normal()).exp())
     light = key + fill + sky
     light[:, 0] += (4 * pi) ** 0.5 * 0.4 * (0.4 * normal(1)).exp() * (LAMP_TINT_SPREAD * normal(3)).exp()
-    front = sphere(200)
-    shading = sh_basis(front[front[:, 2] > FRONTAL]) @ light  # (count, P, 3)
     exposure = (EXPOSURE_SPREAD * normal(1) + WHITE_BALANCE_SPREAD * normal(3)).exp()
-    return light * (exposure / shading.mean((1, 2))[:, None])[:, None]
+    return light * (exposure / light_level(light)[:, None])[:, None]
+
+
+def light_level(light: Tensor) -> Tensor:
+    """(N, 9, 3) -> (N,) the shading of normals that face the camera, the mean over them and RGB; at least 0.02."""
+    front = sphere(200).to(light)
+    shading = sh_basis(front[front[:, 2] > FRONTAL]) @ light  # (N, P, 3)
+    return shading.mean((1, 2)).clamp(min=0.02)
 
 
 def sphere(count: int) -> Tensor:

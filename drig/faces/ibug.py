@@ -15,6 +15,12 @@ RIGHT_EYE = slice(36, 42)  # the person's right: the image's left
 LEFT_EYE = slice(42, 48)
 MOUTH = slice(48, 68)
 MOUTH_CORNERS = (48, 54)
+# What each point is called in the mirrored picture.
+MIRRORED = (
+    *range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1),
+    45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40,
+    54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65,
+)  # fmt: skip
 
 
 def eyes_and_mouth(landmarks: Points) -> tuple[Points, Points, Points]:

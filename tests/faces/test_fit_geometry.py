@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from pytorch3d.transforms import axis_angle_to_matrix, matrix_to_axis_angle
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
@@ -9,7 +10,7 @@ from drig.faces import ibug
 from drig.faces.camera import project
 from drig.faces.codes import FaceCodes
 from drig.faces.fit_contour import SLIDING, Contour
-from drig.faces.fit_geometry import LIMITS, UNSEEN, Geometry, GeometryFit
+from drig.faces.fit_geometry import LIMITS, UNSEEN, Geometry, GeometryFit, GeometryPrior
 from drig.faces.head import neutral_codes
 from drig.faces.open_head import OpenHead
 
@@ -39,12 +40,16 @@ def random_heads(head: OpenHead, count: int = 16) -> FaceCodes:
     )
 
 
+def geometry_of(codes: FaceCodes) -> Geometry:
+    return Geometry(axis_angle_to_matrix(codes.pose[:, :3]), codes.cam, codes.shape, codes.exp)
+
+
 def landmarks_of(head: OpenHead, codes: FaceCodes) -> Tensor:
     return project(head.landmarks(codes, head.vertices(codes)), codes)[..., :2]
 
 
 def degrees_apart(geometry: Geometry, codes: FaceCodes) -> Tensor:
-    fitted, truth = Rotation.from_rotvec(geometry.rotation.numpy()), Rotation.from_rotvec(codes.pose[:, :3].numpy())
+    fitted, truth = Rotation.from_matrix(geometry.rotation.numpy()), Rotation.from_rotvec(codes.pose[:, :3].numpy())
     return torch.from_numpy((fitted * truth.inv()).magnitude()).rad2deg()
 
 
@@ -78,7 +83,7 @@ def test_random_heads_are_found(head: OpenHead, fitter: GeometryFit) -> None:
         shape=geometry.shape,
         exp=geometry.exp,
         cam=geometry.cam,
-        pose=torch.cat([geometry.rotation, torch.zeros(16, 3)], 1),
+        pose=torch.cat([matrix_to_axis_angle(geometry.rotation), torch.zeros(16, 3)], 1),
     )
     error = (landmarks_of(head, fitted) - landmarks).norm(dim=2)[:, ibug.CONTOUR.stop :].mean(1) / eyes
     assert error.max() < 0.03
@@ -133,3 +138,23 @@ def test_the_contour_slides_on_the_side_that_turns_away(head: OpenHead) -> None:
     right_side = list(SLIDING[6:])  # the head looks to the image's right, so that side is hidden
     assert forward[1, right_side].mean() > forward[0, right_side].mean() + 0.01
     assert forward[1, list(SLIDING[:6])].mean() < 0.01
+
+
+def test_a_step_leads_from_one_geometry_to_the_other(head: OpenHead, fitter: GeometryFit) -> None:
+    there, here = (geometry_of(random_heads(head)[i]) for i in (range(8), range(8, 16)))
+    arrived = here.moved(there.step_from(here), fitter.limit)
+    for name, value in vars(there).items():
+        torch.testing.assert_close(getattr(arrived, name), value, atol=1e-4, rtol=1e-4, msg=name)
+
+
+def test_what_is_believed_before_counts_as_much_as_it_is_sure(head: OpenHead, fitter: GeometryFit) -> None:
+    codes = random_heads(head)
+    truth, landmarks = geometry_of(codes), landmarks_of(head, codes)
+    wrong = truth.moved(0.3 * torch.ones(16, 6 + head.shape_size + head.exp_size), fitter.limit)
+    weights = torch.eye(6 + head.shape_size + head.exp_size)
+    sure = fitter.fit(landmarks, GeometryPrior(wrong, 1e8 * weights))
+    assert torch.allclose(sure.shape, wrong.shape, atol=0.01)
+    unsure = fitter.fit(landmarks, GeometryPrior(wrong, 1e-2 * weights))
+    assert degrees_apart(unsure, codes).mean() < 0.5 * degrees_apart(wrong, codes).mean()
+    right = fitter.fit(landmarks, GeometryPrior(truth, 1e3 * weights))
+    assert degrees_apart(right, codes).mean() < 0.5 * degrees_apart(fitter.fit(landmarks), codes).mean()

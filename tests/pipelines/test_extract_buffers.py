@@ -28,7 +28,7 @@ class NeutralFace:
 
     name = "fit"
 
-    def fit(self, portraits: Tensor, landmarks: Tensor) -> FaceCodes:
+    def fit(self, portraits: Tensor, landmarks: Tensor | None) -> FaceCodes:
         return neutral_codes(load_head("open"), len(portraits))
 
 
