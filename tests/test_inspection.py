@@ -51,7 +51,7 @@ def test_real_photos(shared: Path, head: HeadModel, estimator: Estimator) -> Non
     lines = table(inspections).splitlines()
     assert len(lines) == 1 + len(names)
     assert "poses/01.jpg" in lines[5]
-    assert "rejected: no face" in lines[5]
+    assert "rejected: the face is turned away" in lines[5]
     height, width, _ = sheet(inspections, cell=40).shape
     assert height > 40 * len(fitted)
     assert width > 40 * len(SHEET_COLUMNS)

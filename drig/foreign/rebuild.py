@@ -90,7 +90,7 @@ class SparseMatrix:
 
 @dataclass(slots=True)
 class ChumpyArray:
-    """An array inside an object of the package chumpy, which is not needed to read it."""
+    """An object of the package chumpy, which is not needed to read it: an array `x`, or an expression of others."""
 
     state: Mapping[str, Any]
 
@@ -106,6 +106,8 @@ class Storage:
 def as_array(value: object) -> NDArray[Any]:
     """The numbers of an array, a tensor, a sparse matrix or a chumpy array. TypeError for anything else."""
     if isinstance(value, ChumpyArray):
+        if "x" not in value.state:
+            raise TypeError("a chumpy expression, whose numbers are not in the file, where an array belongs")
         value = value.state["x"]
     if isinstance(value, SparseMatrix):
         return value.dense()
@@ -118,6 +120,8 @@ def as_array(value: object) -> NDArray[Any]:
 
 def lookup(module: str, name: str) -> Global | None:
     """The listed name, whichever of its homes over the years is given; None for any other."""
+    if module.startswith("chumpy.") and name.isidentifier():
+        return _CHUMPY  # also expressions of arrays, which are kept and never computed
     found = Global(_HOMES.get(module, module), name)
     return found if found in CALLS or found in KINDS or found in _NAMES else None
 
@@ -246,6 +250,7 @@ def _storage(reader: Unpickler, content: bytes | str) -> Storage:
 
 
 _NDARRAY = Global("numpy", "ndarray")
+_CHUMPY = Global("chumpy.ch", "Ch")
 _HOMES: Mapping[str, str] = MappingProxyType(
     {
         "numpy._core.multiarray": "numpy.core.multiarray",
@@ -275,7 +280,7 @@ KINDS: Mapping[Global, Callable[..., Any]] = MappingProxyType(
     {
         Global("scipy.sparse.csc", "csc_matrix"): lambda reader: SparseMatrix(False, {}),
         Global("scipy.sparse.csr", "csr_matrix"): lambda reader: SparseMatrix(True, {}),
-        Global("chumpy.ch", "Ch"): lambda reader: ChumpyArray({}),
+        _CHUMPY: lambda reader: ChumpyArray({}),
     }
 )
 """What a pickle may make an empty one of."""

@@ -44,6 +44,16 @@ def test_arrays_and_plain_values(protocol: int, write: Write) -> None:
     assert read["tuple"] == (b"bytes", 0.5)
 
 
+def test_a_chumpy_expression_is_kept_but_not_computed(write: Write) -> None:
+    """`chumpy.reordering.Select` and the like: what does not need their numbers can still be read."""
+    made = b"ccopy_reg\n_reconstructor\n(cchumpy.reordering\nSelect\nc__builtin__\nobject\nNtR(dS'a'\nI1\nsb"
+    written = b"(dp0\nS'J'\n" + made + b"sS'n'\nI2\ns."
+    read = read_pickle(write("model.pkl", written))
+    assert read["n"] == 2
+    with pytest.raises(TypeError, match="chumpy expression"):
+        as_array(read["J"])
+
+
 def test_tensors_in_a_plain_pickle(write: Write) -> None:
     whole = torch.arange(24.0).reshape(2, 3, 4)
     value = OrderedDict(
