@@ -234,20 +234,39 @@ def _faces(title: str) -> Callable[[Iterable[int], int], Iterable[int]]:
 
 @dataclass(frozen=True, kw_only=True)
 class IdentitiesConfig:
-    """List the personalised identities, or delete one for good."""
+    """List the personalised identities, register weights as one, or delete one for good."""
 
+    register: str | None = None
+    """Name under which `drig edit` and `drig serve` are to find --weights: a person, or base for the base rig."""
+    weights: Path | None = None
+    """The weights to register, such as `drig import` makes."""
     delete: str | None = None
     """Name of an identity to delete, with all its versions."""
     runs: Path = DEFAULT_RUNS
     """The folder of runs that holds them; MLFLOW_TRACKING_URI overrides it."""
 
+    def __post_init__(self) -> None:
+        if (self.register is None) != (self.weights is None):
+            raise DrigError("--register and --weights belong together: give the name and the file")
+        if self.register is not None and self.delete is not None:
+            raise DrigError("--register or --delete: give one of the two")
+
 
 def identities(config: IdentitiesConfig) -> None:
-    """Print a table of identities."""
-    from drig.identities import Identities
+    """Print a table of identities, or change it."""
+    from drig.identities import BASE, Identities
     from drig.tracking import tracking_uri
 
     registry = Identities(tracking_uri(config.runs))
+    if config.register is not None and config.weights is not None:
+        base = config.register == BASE
+        version = (
+            registry.register_base(config.weights)
+            if base
+            else registry.register(config.register, config.weights, album_report=None)
+        )
+        print(f"registered {config.register}, version {version}")
+        return
     if config.delete is not None:
         registry.delete(config.delete)
         print(f"deleted {config.delete}")
@@ -414,7 +433,7 @@ VERBS = {
     "stage1": Verb("train the base rig on many people", _pipeline("pipelines.stage1")),
     "personalize": Verb("train a rig for each of many people", _pipeline("pipelines.personalize")),
     "edit": Verb("edit a photo", _here(EditConfig, edit, positional=("photo",))),
-    "identities": Verb("list or delete personalised people", _here(IdentitiesConfig, identities)),
+    "identities": Verb("list, register or delete personalised people", _here(IdentitiesConfig, identities)),
     "import": Verb("released model or data set -> drig's", _here(ImportConfig, import_released, positional=("path",))),
     "export": Verb("drig's -> released model or data set", _here(ExportConfig, export_released, positional=("path",))),
     "serve": Verb("host every identity over HTTP", _pipeline("deployments.serve")),

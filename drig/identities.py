@@ -81,7 +81,7 @@ class Identities:
         name: str,
         weights: Path,
         *,
-        album_report: Mapping[str, Any],
+        album_report: Mapping[str, Any] | None,
         run_id: str | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> int:
@@ -91,7 +91,7 @@ class Identities:
 
         Args:
             name: 1 to 64 letters, digits, - or _, the first a letter or digit.
-            album_report: JSON object about the album; its `photos` is the number of photos used.
+            album_report: JSON object about the album; its `photos` is the number of photos used. None = not known.
             run_id: the run that trained the weights, which then holds them; None makes a run for the purpose.
 
         Raises DrigError for another name, the name `base`, and for a file that is not a rig's weights.

@@ -1,16 +1,17 @@
 """How well the estimator explains photos: numbers for each photo, a table, and a picture to look at."""
 
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 from torch import Tensor
 
 from drig.data.photos import read_photo
-from drig.errors import PhotoRejected
+from drig.errors import DrigError, PhotoRejected
 from drig.faces import ibug
 from drig.faces.buffers import Buffers, render_buffers
 from drig.faces.camera import project
@@ -95,12 +96,28 @@ def table(inspections: Iterable[Inspection]) -> str:
 
 
 def sheet(inspections: Iterable[Inspection], cell: int = 200) -> Picture:
-    """A row for each face: detected (green) and fitted (red) landmarks, the rendered head on the photo, the buffers."""
-    faces = [(item.photo, item.outcome) for item in inspections if isinstance(item.outcome, Fitted)]
-    rows = [_pictures(face, cell) for _, face in faces]
-    return contact_sheet(
-        rows, cell=cell, columns=SHEET_COLUMNS, labels=[_short(name).replace("/", "/\n") for name, _ in faces]
-    )
+    """A row for each face: detected (green) and fitted (red) landmarks, the rendered head on the photo, the buffers.
+    Of a photo without a usable face, the photo and the reason."""
+    rows: list[Sequence[Picture | None]] = []
+    labels = []
+    for item in inspections:
+        label, face = _short(item.photo).replace("/", "/\n"), item.outcome
+        if isinstance(face, Fitted):
+            rows.append(_pictures(face, cell))
+            labels.append(f"{label}\n\nlandmarks {face.inner_error:.1f}%\ncolours {face.colour_error:.1f}%")
+        else:
+            rows.append([_whole(item.photo)] + [None] * (len(SHEET_COLUMNS) - 1))
+            labels.append("\n".join([label, "", "rejected:", *textwrap.wrap(face.reason, 18)]))
+    return contact_sheet(rows, cell=cell, columns=SHEET_COLUMNS, labels=labels)
+
+
+def _whole(photo: str) -> Picture | None:
+    """A photo as a square, nothing cut off; None where it cannot be read."""
+    try:
+        image = Image.fromarray(read_photo(photo))
+    except DrigError:
+        return None
+    return np.asarray(ImageOps.pad(image, (max(image.size),) * 2, color=(255, 255, 255)))
 
 
 def _find(photo: str | Path, detector: LandmarkDetector, size: int, aligned: bool) -> Portrait | PhotoRejected:

@@ -26,6 +26,7 @@ def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
         (["edit", "me.jpg", "--sede", "1"], "did you mean seed"),
         (["synth", "--out", "x", "--people", "0"], "give 1 or more"),
         (["inspect", "no_such_folder"], "no_such_folder"),
+        (["identities", "--register", "ann"], "belong together"),
         (["album", "destroy"], "choose from build, check"),
         (["album", "build", "--out", "x"], "sources"),
         (["album", "build", "me", "--out", "x"], "me does not exist"),

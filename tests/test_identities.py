@@ -11,6 +11,7 @@ import pytest
 from moto import mock_aws
 from safetensors.numpy import save_file
 
+from drig.cli import main
 from drig.errors import DrigError
 from drig.identities import BASE, Identities, UnknownIdentity
 from drig.tracking import Tracker, connect
@@ -47,6 +48,19 @@ def test_a_registered_identity_comes_back_as_it_was(identities: Identities, tmp_
     assert identities.fetch("ada").read_bytes() == (tmp_path / "weights.safetensors").read_bytes()
     assert identities.album_report("ada") == report
     assert not (tmp_path / "cache").exists()  # a local store is read in place
+
+
+def test_weights_from_elsewhere_are_registered_on_the_command_line(
+    identities: Identities, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", identities.tracking_uri)
+    for name in (BASE, "ada"):
+        assert main(["identities", "--register", name, "--weights", str(rig_file(tmp_path, 1.0))]) == 0
+        assert identities.fetch(name).read_bytes() == (tmp_path / "weights.safetensors").read_bytes()
+    capsys.readouterr()
+    assert main(["identities"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:4] for line in lines[-2:]] == [["base", "1", "-", "64"], ["ada", "1", "-", "64"]]
 
 
 def test_the_newest_version_is_live_and_older_ones_stay(identities: Identities, tmp_path: Path) -> None:
