@@ -26,8 +26,8 @@ from drig.pictures import Picture, buffer_pictures, contact_sheet, to_picture
 BATCH = 16
 """Portraits that are fitted together; the results do not depend on it."""
 UNEXPLAINED = 0.18
-"""Mean difference of RGB in 0..1 beyond which the rendered head says nothing of a pixel. On bare real faces 3 to 11% of
-the pixels are beyond, behind a microphone 13 to 28%."""
+"""Mean difference of RGB in 0..1 beyond which the rendered head says nothing of a pixel. On bare real faces 3 to 13% of
+the pixels are beyond, behind hair, a hand or a microphone up to 28%."""
 ACTIONS = 4
 """How many facial actions are listed, from the strongest down."""
 SHEET_COLUMNS = ("portrait", "landmarks", "on the photo", "rendered", "normal", "albedo")

@@ -2,7 +2,7 @@
 
 A residual network of 29 convolutions that maps a 150 px chip of a face to 128 numbers; trained so that two photos of
 one person lie less than 0.6 apart, two people farther (99.4% of the pairs of Labeled Faces in the Wild, by its author).
-On the shared photos: 0.27 to 0.45 within an album of posed photos, 0.34 to 0.63 within a dark video, 0.50 to 0.93
+On the shared photos: 0.27 to 0.45 within an album of posed photos, 0.34 to 0.63 within a dark video, 0.50 to 0.97
 between people. Its file comes with face-recognition-models.
 """
 

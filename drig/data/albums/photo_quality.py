@@ -14,7 +14,7 @@ from drig.faces.portraits import Portrait
 
 BLURRED = 0.61
 """Blur from which on a photo teaches softness. Shared photos have 0.38 to 0.57, a video's moving frames 0.60 to 0.65;
-a Gaussian of 1.5 px takes sharp portraits of 256 px to 0.56 - 0.73, one of 3 px to 0.70 - 0.85."""
+a Gaussian of 1.5 px takes sharp portraits of 256 px to 0.51 - 0.73, one of 3 px to 0.70 - 0.85."""
 DUPLICATE = 0.04
 """Difference (RMS of RGB in 0..1, at 32 px) below which two portraits are one: copies saved smaller as JPEG differ by
 0.016 at most, different photos of one person by 0.08 or more, frames half a second apart of a lively talk by 0.17."""
