@@ -12,7 +12,7 @@ Legend: N batch, V vertices, F triangles, U texture coordinates, T texture size,
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,6 +24,7 @@ from torch import Tensor
 
 from drig.errors import DrigError
 from drig.faces.codes import FaceCodes
+from drig.faces.linear_head import LinearHead
 from drig.foreign.arrays import read_npz, read_object
 from drig.foreign.obj import Mesh, read_obj
 from drig.foreign.pickles import read_pickle
@@ -52,22 +53,10 @@ _CONTOURS = 79  # rows of the contour table: yaw 0..39, then -1..-39 degrees
 _MOST_YAW = 39
 
 
-@dataclass(frozen=True, eq=False)
-class FlameHead:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FlameHead(LinearHead):
     """Implements HeadModel; float32 and differentiable in the codes, but for the choice of the contour."""
 
-    faces: Tensor
-    """(F, 3) int64"""
-    uvs: Tensor
-    """(U, 2) in 0..1, v = 1 at the texture's top row."""
-    uv_faces: Tensor
-    """(F, 3) int64"""
-    template: Tensor
-    """(V, 3)"""
-    shape_basis: Tensor
-    """(100, V, 3)"""
-    expression_basis: Tensor
-    """(50, V, 3)"""
     pose_basis: Tensor
     """(36, V, 3) correctives for the entries of R_j - I, joints 1..4, row by row."""
     joint_regressor: Tensor
@@ -82,28 +71,12 @@ class FlameHead:
     """(51, 3) int64 vertices around the other landmarks."""
     inner_weights: Tensor
     """(51, 3)"""
-    albedo_mean: Tensor
-    """(3, T, T)"""
-    albedo_basis: Tensor
-    """(50, 3, T, T)"""
     parents: tuple[int, ...]
     """(J) the joint above each; the root's is -1."""
     folder: Path
     """Where its files lie, and DECA's beside them."""
     expression_names: tuple[str, ...] = ()
     name: str = "flame"
-
-    @property
-    def shape_size(self) -> int:
-        return len(self.shape_basis)
-
-    @property
-    def tex_size(self) -> int:
-        return len(self.albedo_basis)
-
-    @property
-    def exp_size(self) -> int:
-        return len(self.expression_basis)
 
     @classmethod
     def load(cls, folder: Path | None = None) -> Self:
@@ -130,12 +103,6 @@ class FlameHead:
                 f"{WHERE_TO_GET_THEM}"
             )
         return cls(**parts, folder=folder)
-
-    def to(self, device: torch.device | str) -> Self:
-        changes: dict[str, Any] = {
-            f.name: v.to(device) for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)
-        }
-        return replace(self, **changes)
 
     def vertices(self, codes: FaceCodes) -> Tensor:
         """(N, V, 3) posed, by linear blend skinning (Li et al. 2017, equations 1 to 5)."""

@@ -12,8 +12,7 @@
 Legend: N batch, V vertices, F triangles, U texture coordinates, T texture size, S, E, K codes.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from importlib.resources import as_file, files
 from typing import Any, Self
 
@@ -24,26 +23,18 @@ from pytorch3d.transforms import axis_angle_to_matrix
 from torch import Tensor
 
 from drig.faces.codes import FaceCodes
+from drig.faces.linear_head import LinearHead
 
 
-@dataclass(frozen=True, eq=False)
-class OpenHead:
-    """Implements HeadModel; everything is float32 and differentiable in the codes."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class OpenHead(LinearHead):
+    """Implements HeadModel; everything is float32 and differentiable in the codes.
 
-    faces: Tensor
-    """(F, 3) int64"""
-    uvs: Tensor
-    """(U, 2) in 0..1, v = 1 at the texture's top row."""
-    uv_faces: Tensor
-    """(F, 3) int64"""
+    `template` and `shape_basis` have one more point than the mesh, their last: the pivot of the head's rotation.
+    """
+
     face_parts: Tensor
     """(F,) int64 index into `part_names`."""
-    template: Tensor
-    """(V + 1, 3) mean head; the last point is the pivot of the head's rotation."""
-    shape_basis: Tensor
-    """(S, V + 1, 3)"""
-    expression_basis: Tensor
-    """(E, V, 3)"""
     jaw_weights: Tensor
     """(V, 1) share of the jaw's rotation."""
     jaw_joint_vertices: Tensor
@@ -52,39 +43,18 @@ class OpenHead:
     """(68, 3) int64 vertices around each landmark."""
     landmark_weights: Tensor
     """(68, 3)"""
-    albedo_mean: Tensor
-    """(3, T, T)"""
-    albedo_basis: Tensor
-    """(K, 3, T, T)"""
-    regions: Mapping[str, Tensor]
+    regions: dict[str, Tensor]
     """Name -> (T, T) mask in [0, 1]; masks may overlap."""
     expression_names: tuple[str, ...]
     albedo_names: tuple[str, ...]
     part_names: tuple[str, ...]
     name: str = "open"
 
-    @property
-    def shape_size(self) -> int:
-        return len(self.shape_basis)
-
-    @property
-    def tex_size(self) -> int:
-        return len(self.albedo_basis)
-
-    @property
-    def exp_size(self) -> int:
-        return len(self.expression_basis)
-
     @classmethod
     def load(cls) -> Self:
         """Reads the shipped file, on the CPU."""
         with as_file(files("drig.faces") / "assets/open_head.npz") as path, np.load(path) as archive:
             return cls(**_unpack(dict(archive)))
-
-    def to(self, device: torch.device | str) -> Self:
-        tensors = {f.name: v.to(device) for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)}
-        changes: dict[str, Any] = {**tensors, "regions": {name: mask.to(device) for name, mask in self.regions.items()}}
-        return replace(self, **changes)
 
     def vertices(self, codes: FaceCodes) -> Tensor:
         """(N, V, 3) posed: R_head (v_jaw - pivot) + pivot, where v_jaw is skinned by the jaw's rotation alone."""
