@@ -20,6 +20,7 @@ _ENVIRONMENT = {  # read by Ray when it starts; what the user has set stays
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # at the default of 2 s, a finished run is noticed 2 s late
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # one process less a run; a lost worker is restarted all the same
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",  # Serve kills a proxy that is not up by then: 5 s on a busy machine
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's coming default; without it every start prints a warning
 }
 _REMEDY = "Start one with `ray start --head`, correct the address, or unset RAY_ADDRESS."
