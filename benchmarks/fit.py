@@ -1,10 +1,12 @@
 """How far the `fit` estimator is from the truth on synthetic people that its network never saw.
 
-    python benchmarks/fit.py [--people 40] [--photos 4] [--size 256] [--folder runs/held_out]
+    python benchmarks/fit.py [--people 40] [--photos 4] [--size 256] [--folder runs/held_out] [--real PHOTOS]
 
 Portraits of `drig synth` (rendered into the folder unless they are there), with the detector's landmarks; faces that it
 does not find are left out. Four ways: the mean head in typical light under the landmarks' pose, landmarks and colours
-without the network, the network alone, and `fit` itself. Medians over the portraits, in brackets the 90th percentile.
+without the network, network and colours without landmarks (`drig extract --aligned --detect false`), and `fit` itself.
+Medians over the portraits, in brackets the 90th percentile. Of real photos nobody knows the truth: there, how far the
+head is from the detected landmarks and from the colours of the skin, as `drig inspect` measures.
 """
 
 import argparse
@@ -19,7 +21,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 from tqdm import tqdm
 
-from drig.data.photos import read_photo
+from drig.data.photos import list_photos, read_photo
 from drig.data.synthetic import read_truth, write_people
 from drig.errors import PhotoRejected
 from drig.faces.buffers import render_buffers, vertex_normals
@@ -32,6 +34,7 @@ from drig.faces.lighting import shade
 from drig.faces.open_head import OpenHead
 from drig.faces.portraits import find_portrait
 from drig.faces.regressor import Regressor
+from drig.inspection import Fitted, inspect
 
 SEED = 1
 """Of the people: not the training's."""
@@ -99,7 +102,8 @@ class Errors:
         mesh, neutral = self._mesh(truth, found), self._mesh(_at_rest(truth), _at_rest(found))
         moved = self._expression(truth, found)
         directions = sphere(400)
-        shading = shade(directions, found.light) - shade(directions, truth.light)  # (N, 400, 3)
+        lit, found_lit = (shade(directions, codes.light) for codes in (truth, found))  # (N, 400, 3)
+        front = directions[:, 2] > 0
         return {
             "pose, degrees": torch.from_numpy(turn.magnitude()).rad2deg(),
             "actions that are used, mean absolute": (actions * used).sum(1) / used.sum(1).clamp(min=1),
@@ -110,8 +114,9 @@ class Errors:
             "their movement alone, %": moved[:, self.mouth | self.eyes].mean(1),
             "face at rest, %": neutral[:, self.face].mean(1),
             "SH light, RMSE": (found.light - truth.light).square().mean((1, 2)).sqrt(),
-            "shading, RMSE": shading.square().mean((1, 2)).sqrt(),
-            "shading of the front, RMSE": shading[:, directions[:, 2] > 0].square().mean((1, 2)).sqrt(),
+            "shading, RMSE": _rms(found_lit - lit),
+            "shading of the front, RMSE": _rms((found_lit - lit)[:, front]),
+            "the same at its best brightness": _rms((_brightness(found_lit, lit, front) * found_lit - lit)[:, front]),
             "albedo of the skin, RMSE": self._albedo(truth, found),
             "buffers, PSNR dB": self._psnr(truth, found, size),
         }
@@ -144,6 +149,17 @@ class Errors:
         return -10 * (error / covered.sum((1, 2, 3))).log10()
 
 
+def _rms(difference: Tensor) -> Tensor:
+    """(N, P, 3) -> (N,)"""
+    return difference.square().mean((1, 2)).sqrt()
+
+
+def _brightness(found: Tensor, true: Tensor, where: Tensor) -> Tensor:
+    """(N, 1, 1) the factor that brings found shading closest: a darker face under a brighter light looks the same."""
+    found, true = found[:, where], true[:, where]
+    return (found * true).sum((1, 2), keepdim=True) / found.square().sum((1, 2), keepdim=True)
+
+
 def _unturned(codes: FaceCodes) -> FaceCodes:
     return codes.replace(pose=torch.zeros_like(codes.pose))
 
@@ -154,7 +170,7 @@ def _at_rest(codes: FaceCodes) -> FaceCodes:
 
 def ways(head: OpenHead) -> dict[str, Estimate]:
     """The estimators by name."""
-    plain, regressor = Fit(head, None), Regressor.load()
+    plain, fit = Fit(head, None), Fit(head, Regressor.load())
 
     def typical(images: Tensor, landmarks: Tensor) -> FaceCodes:
         posed, mean = plain.fit(images, landmarks), neutral_codes(head, len(images))
@@ -163,9 +179,38 @@ def ways(head: OpenHead) -> dict[str, Estimate]:
     return {
         "mean head": typical,
         "landmarks": plain.fit,
-        "network": lambda images, _: regressor.guess(images),
-        "fit": Fit(head, regressor).fit,
+        "no landmarks": lambda images, _: fit.fit(images, None),
+        "fit": fit.fit,
     }
+
+
+class Way:
+    """One of them as an Estimator."""
+
+    def __init__(self, name: str, estimate: Estimate) -> None:
+        self.name, self.estimate = name, estimate
+
+    def fit(self, portraits: Tensor, landmarks: Tensor | None) -> FaceCodes:
+        assert landmarks is not None
+        return self.estimate(portraits, landmarks)
+
+
+def real_photos(head: OpenHead, folder: Path) -> None:
+    """Prints a table of medians over the folder's photos, the 90th percentiles in brackets."""
+    photos = list_photos(str(folder), recursive=True)
+    print(f"{len(photos)} photos in {folder}")
+    for name, estimate in ways(head).items():
+        outcomes = [item.outcome for item in inspect(photos, head, Way(name, estimate))]
+        faces = [face for face in outcomes if isinstance(face, Fitted)]
+        shown = []
+        for label, values in (
+            ("inner landmarks", [face.inner_error for face in faces]),
+            ("colours", [face.colour_error for face in faces]),
+            ("unexplained skin", [100 * face.unexplained for face in faces]),
+        ):
+            median, high = np.quantile(values, (0.5, 0.9))
+            shown.append(f"{label} {median:5.1f}% ({high:.1f})")
+        print(f"{name:<16}{len(faces):4} faces   " + "   ".join(shown), flush=True)
 
 
 def main() -> None:
@@ -174,6 +219,7 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=4, help="portraits of each")
     parser.add_argument("--size", type=int, default=256, help="side of the portraits, pixels")
     parser.add_argument("--folder", type=Path, default=Path("runs/held_out"), help="where they are rendered")
+    parser.add_argument("--real", type=Path, help="folder of real photos to measure as well")
     options = parser.parse_args()
     head = OpenHead.load()
     faces, missed = portraits(head, options.folder, options.people, options.photos, options.size)
@@ -189,6 +235,8 @@ def main() -> None:
         shown = (f"{float(v.median()):.3f} ({float(v.quantile(0.1 if 'PSNR' in label else 0.9)):.3f})" for v in values)
         print(f"{label:<38}" + "".join(f"{text:>18}" for text in shown))
     print(f"{'portraits a second':<38}" + "".join(f"{speeds[name]:18.1f}" for name in columns))
+    if options.real:
+        real_photos(head, options.real)
 
 
 if __name__ == "__main__":

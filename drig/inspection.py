@@ -1,7 +1,8 @@
 """How well the estimator explains photos: numbers for each photo, a table, and a picture to look at."""
 
+import re
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,8 @@ UNEXPLAINED = 0.18
 the pixels are beyond, behind hair, a hand or a microphone up to 28%."""
 ACTIONS = 4
 """How many facial actions are listed, from the strongest down."""
+ALIKE = 0.15
+"""By how much the two sides of an action may differ."""
 SHEET_COLUMNS = ("portrait", "landmarks", "on the photo", "rendered", "normal", "albedo")
 _FOUND, _FITTED = (0, 220, 0), (240, 0, 0)
 
@@ -147,7 +150,6 @@ def measure(portrait: Portrait, codes: FaceCodes, head: HeadModel) -> Fitted:
     face = buffers.alpha[0, 0].bool() & _face_mask(portrait)
     difference = (buffers.rendered[0].clamp(0, 1) - image).abs().mean(0)
     names = head.expression_names or tuple(f"exp {k}" for k in range(head.exp_size))
-    strongest = codes.exp[0].abs().topk(min(ACTIONS, head.exp_size)).indices.tolist()
     yaw, pitch, roll = head_angles(codes)[0].tolist()
     return Fitted(
         portrait=portrait,
@@ -159,8 +161,18 @@ def measure(portrait: Portrait, codes: FaceCodes, head: HeadModel) -> Fitted:
         colour_error=100 * difference[face].mean().item(),
         unexplained=(difference[face] > UNEXPLAINED).float().mean().item(),
         angles=(yaw, pitch, roll),
-        actions=tuple((names[k], codes.exp[0, k].item()) for k in strongest),
+        actions=_strongest(dict(zip(names, codes.exp[0].tolist(), strict=True))),
     )
+
+
+def _strongest(actions: Mapping[str, float]) -> tuple[tuple[str, float], ...]:
+    """The ACTIONS strongest; one that both sides do alike is one, without its side."""
+    both: dict[str, float] = {}
+    for name, value in actions.items():
+        base = re.sub("(Left|Right)$", "", name)
+        pair = [actions.get(base + side, value) for side in ("Left", "Right")]
+        both[base if max(pair) - min(pair) < ALIKE else name] = value
+    return tuple(sorted(both.items(), key=lambda item: -abs(item[1]))[:ACTIONS])
 
 
 def _face_mask(portrait: Portrait) -> Tensor:

@@ -40,5 +40,6 @@ def load_estimator(name: str, head: HeadModel) -> Estimator:
     if not isinstance(head, OpenHead):
         raise DrigError(f"estimator fit works with the open head, not with {head.name!r}: use --head open")
     from drig.faces.fit import Fit
+    from drig.faces.regressor import Regressor
 
-    return Fit(head, None)
+    return Fit(head, Regressor.load().to(head.template.device))

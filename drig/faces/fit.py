@@ -8,12 +8,18 @@ from pytorch3d.transforms import axis_angle_to_matrix, matrix_to_axis_angle
 from torch import Tensor
 
 from drig.errors import DrigError
+from drig.faces import ibug
+from drig.faces.camera import project
 from drig.faces.codes import FaceCodes
 from drig.faces.fit_geometry import Geometry, GeometryFit, GeometryPrior
 from drig.faces.fit_light import LightFit
 from drig.faces.head import neutral_codes
 from drig.faces.open_head import OpenHead
 from drig.faces.regressor import Regressor
+
+MISPLACED = 0.13
+"""Mean distance of the guess's landmarks from the detected ones, in inter-ocular distances, beyond which it is not
+believed. Real portraits have 0.05, at most 0.105; those shifted by a tenth of their side 0.14."""
 
 
 class Fit:
@@ -26,6 +32,7 @@ class Fit:
     name = "fit"
 
     def __init__(self, head: OpenHead, regressor: Regressor | None) -> None:
+        self.head = head
         self.regressor = regressor
         self.geometry = GeometryFit(head)
         self.light = LightFit(head)
@@ -36,15 +43,33 @@ class Fit:
         if self.regressor is None:
             if landmarks is None:
                 raise DrigError("without its network the estimator needs landmarks: give them")
-            found = self.geometry.fit(landmarks)
-            return self.light.fit(portraits, _with(neutral_codes(self.light.head, len(portraits)), found))
-        codes = self.regressor.guess(portraits, landmarks)
-        if landmarks is not None:
-            turned = axis_angle_to_matrix(codes.pose[:, :3])
-            mean = Geometry(rotation=turned, cam=codes.cam, shape=codes.shape, exp=codes.exp)
-            prior = GeometryPrior(mean, self.regressor.geometry_precision)
-            codes = _with(codes, self.geometry.fit(landmarks, prior))
-        return self.light.fit(portraits, codes, self.regressor.light_precision)
+            return self._without_guess(portraits, landmarks)
+        guess = self.regressor.guess(portraits, landmarks)
+        if landmarks is None:
+            return self.light.fit(portraits, guess, self.regressor.light_precision)
+        turned = axis_angle_to_matrix(guess.pose[:, :3])
+        mean = Geometry(rotation=turned, cam=guess.cam, shape=guess.shape, exp=guess.exp)
+        prior = GeometryPrior(mean, self.regressor.geometry_precision)
+        codes = _with(guess, self.geometry.fit(landmarks, prior))
+        codes = self.light.fit(portraits, codes, self.regressor.light_precision)
+        lost = self._misplaced(guess, landmarks).nonzero()[:, 0]
+        if len(lost):
+            order = torch.arange(len(codes), device=lost.device)
+            order[lost] = len(codes) + torch.arange(len(lost), device=lost.device)
+            codes = FaceCodes.cat([codes, self._without_guess(portraits[lost], landmarks[lost])])[order]
+        return codes
+
+    def _without_guess(self, portraits: Tensor, landmarks: Tensor) -> FaceCodes:
+        found = self.geometry.fit(landmarks)
+        return self.light.fit(portraits, _with(neutral_codes(self.head, len(portraits)), found))
+
+    def _misplaced(self, codes: FaceCodes, landmarks: Tensor) -> Tensor:
+        """(N,) bool: the network did not understand the picture, as happens to one that is no FFHQ crop."""
+        placed = project(self.head.landmarks(codes, self.head.vertices(codes)), codes)[..., :2]
+        error = (placed - landmarks)[:, ibug.CONTOUR.stop :].norm(dim=2).mean(1)  # (N,)
+        left, right, _ = ibug.eyes_and_mouth(landmarks)
+        misplaced: Tensor = error > MISPLACED * (left - right).norm(dim=1)
+        return misplaced
 
 
 def _with(codes: FaceCodes, found: Geometry) -> FaceCodes:

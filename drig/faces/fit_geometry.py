@@ -24,12 +24,13 @@ from drig.faces import ibug
 from drig.faces.fit_contour import Contour
 from drig.faces.open_head import OpenHead
 
-SIGMA = 0.025
-"""Expected error of a detected landmark, in inter-ocular distances."""
+SIGMA, SIGMA_REFINED = 0.025, 0.04
+"""Expected error of a detected landmark, in inter-ocular distances; greater where the head is known roughly, because
+the detector's errors are the same from photo to photo, and the regressor has seen them."""
 ROBUST = 3.0
 """Errors beyond this many sigmas count linearly: hands, hair and glasses fool the detector."""
 ROUNDS, ITERATIONS = 4, 5
-"""In each round the silhouette is looked up anew, then steps are taken. From a good start, two rounds do."""
+"""In each round the silhouette is looked up anew, then steps are taken."""
 EXP_COST = 1.5
 """Cost of each full action, linear, so that those which explain little stay at zero."""
 EXP_SPREAD = 0.5
@@ -98,6 +99,7 @@ class _Problem:
 
     observed: Tensor  # (N, L, 2) y up
     sigma: Tensor  # (N, 1, 1)
+    weights: Tensor  # (L,)
     template: Tensor  # (N, L, 3) from the pivot
     basis: Tensor  # (N, S + E, L, 3)
 
@@ -124,29 +126,34 @@ class GeometryFit:
         shape_basis = at_points(head.shape_basis) - self.pivot_basis[:, None]
         self.basis = torch.cat([shape_basis, at_points(head.expression_basis)])  # (S + E, M, 3)
         self.weights = _landmark_weights(head.template)  # (L,)
+        self.inner_weights = self.weights.clone()
+        self.inner_weights[ibug.CONTOUR] = 0
 
     def fit(self, landmarks: Tensor, prior: GeometryPrior | None = None) -> Geometry:
         """Observed landmarks (N, L, 2), image NDC, y down -> the geometry that explains them.
 
-        Without a prior of these faces, that of heads in general: actions that landmarks do not tell stay at rest.
+        Without a prior of these faces, that of heads in general: actions that landmarks do not tell stay at rest. With
+        one, the contour is left out: where a head ends is what the detector knows least, and then it harms.
         """
         observed = landmarks * landmarks.new_tensor([1, -1])  # y up, as the world
-        rounds, limit = ROUNDS // 2, self.limit
-        if prior is None:
-            prior = GeometryPrior(self._upright(observed), self.general, EXP_COST)
-            rounds, limit = ROUNDS, torch.where(self.unseen, 0, self.limit)
+        if prior is not None:
+            problem = self._problem(prior.mean, observed, SIGMA_REFINED, self.inner_weights)
+            return self._descend(prior.mean, problem, prior, self.limit)
+        prior = GeometryPrior(self._upright(observed), self.general, EXP_COST)
         state = prior.mean
-        for _ in range(rounds):
-            state = self._descend(state, self._problem(state, observed), prior, limit)
+        for _ in range(ROUNDS):
+            problem = self._problem(state, observed, SIGMA, self.weights)
+            state = self._descend(state, problem, prior, torch.where(self.unseen, 0, self.limit))
         return state
 
-    def _problem(self, state: Geometry, observed: Tensor) -> _Problem:
+    def _problem(self, state: Geometry, observed: Tensor, sigma: float, weights: Tensor) -> _Problem:
         """What to explain, with the points that stand for the landmarks at the pose of `state`."""
         local = self.template + torch.einsum("nk,kmc->nmc", torch.cat([state.shape, state.exp], 1), self.basis)
         points = self.contour.choose(local @ state.rotation.mT)  # (N, L)
         left, right, _ = ibug.eyes_and_mouth(observed)
-        sigma = SIGMA * (left - right).norm(dim=1)
-        return _Problem(observed, sigma[:, None, None], self.template[points], self.basis[:, points].transpose(0, 1))
+        spread = sigma * (left - right).norm(dim=1)
+        basis = self.basis[:, points].transpose(0, 1)
+        return _Problem(observed, spread[:, None, None], weights, self.template[points], basis)
 
     def _descend(self, state: Geometry, problem: _Problem, prior: GeometryPrior, limit: Tensor) -> Geometry:
         """Steps that never raise the cost."""
@@ -194,8 +201,8 @@ class GeometryFit:
         projected = scale * (turned[..., :2] + pivot[:, None, :2] + shift)
         error = (projected - problem.observed) / problem.sigma  # (N, L, 2)
         robust = (1 + error.square().sum(-1) / ROBUST**2).sqrt()
-        cost = (self.weights * 2 * ROBUST**2 * (robust - 1)).sum(1)
-        weight = (self.weights / robust).sqrt()[..., None]  # of iteratively reweighted least squares
+        cost = (problem.weights * 2 * ROBUST**2 * (robust - 1)).sum(1)
+        weight = (problem.weights / robust).sqrt()[..., None]  # of iteratively reweighted least squares
 
         turn = scale[..., None] * _cross_columns(turned)  # (N, L, 2, 3)
         move = scale[..., None] * torch.eye(2).to(turn).expand(*error.shape, 2)

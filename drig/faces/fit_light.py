@@ -38,7 +38,7 @@ NOISE = 0.05
 """Typical error of an explained pixel, in units of the exposure."""
 OUTLIER = 3.0
 """Errors of more than about this many times the noise are something else than skin."""
-EVIDENCE = 120.0
+EVIDENCE = 60.0
 """How many independent pixels a face is worth: neighbours repeat each other."""
 SKIN_LEVEL = 0.6
 """Share of the skin's pixels that are darker than its typical brightness: hair and shadows are dark."""
@@ -47,6 +47,8 @@ SKIN_SHARE, SKIN_RANGE = 0.65, (0.5, 1.5)
 """How much of unusual brightness (logarithm) is the skin's doing, and how far that goes; the rest is the exposure's."""
 SATURATED = 0.97
 """Pixels from here on may have been any brighter."""
+TRUSTED = 0.2
+"""How far (logarithm) the brightness of a guess may be off the skin's before it is moved there."""
 FLOOR, FLOOR_SPREAD = 0.12, 0.04
 """Least shading of any normal, and how strictly it is kept."""
 USED = {"skin": 1.0, "scalp": -1.0, "ears": -0.7, "neck": -0.8, "sclera": -1.0, "iris": -1.0, "pupil": -1.0}
@@ -110,6 +112,7 @@ class LightFit:
             exposure = light_level(codes.light)
             light = codes.light / exposure[:, None, None]
             prior = _Prior(torch.cat([light.mT.flatten(1), codes.tex], 1), precision)
+            exposure = exposure * self._doubt(view, prior.mean, exposure)
         view = replace(view, pixels=view.pixels / exposure[:, None, None])
         state = prior.mean
         if precision is None:
@@ -165,12 +168,19 @@ class LightFit:
 
     def _exposure(self, view: _View) -> Tensor:
         """(N,) the brightness of a white surface, as the skin's suggests it."""
-        ratio, order = (view.pixels.mean(2) / view.mean.mean(2)).sort(dim=1, stable=True)
-        share = (view.weight * view.middle).gather(1, order).cumsum(1)
-        middle = (share < SKIN_LEVEL * share[:, -1:]).sum(1, keepdim=True).clamp(max=ratio.shape[1] - 1)
-        level = ratio.gather(1, middle)[:, 0].clamp(min=0.02)
+        level = _skin_level(view, view.mean)
         low, high = SKIN_RANGE
         return level / ((level / TYPICAL_EXPOSURE) ** SKIN_SHARE).clamp(low, high)
+
+    def _doubt(self, view: _View, state: Tensor, exposure: Tensor) -> Tensor:
+        """(N,) the factor that brings the exposure of light and texture (N, D) within TRUSTED of what the skin shows.
+
+        Without it, the brightness of hair or of the background may pass for the skin's, and robustness then makes
+        outliers of all of the skin.
+        """
+        albedo = view.mean + torch.einsum("npkc,nk->npc", view.texture, state[:, 27:])  # (N, P, 3)
+        expected = (albedo * (view.basis @ _light(state))).clamp(min=0.02) * exposure[:, None, None]
+        return torch.exp(functional.softshrink(_skin_level(view, expected).log(), TRUSTED))
 
     def _evaluate(self, state: Tensor, prior: _Prior, view: _View) -> tuple[Tensor, Tensor, Tensor]:
         """Cost (N,), half its gradient (N, D) and half its Gauss-Newton Hessian (N, D, D)."""
@@ -200,6 +210,14 @@ class LightFit:
         change = state - prior.mean
         pull = change @ prior.precision
         return cost + (pull * change).sum(1), gradient + pull, hessian + prior.precision
+
+
+def _skin_level(view: _View, expected: Tensor) -> Tensor:
+    """(N,) how many times brighter than expected (N, P, 3) skin is, hair and shadows left out; at least 0.02."""
+    ratio, order = (view.pixels.mean(2) / expected.mean(2)).sort(dim=1, stable=True)
+    share = (view.weight * view.middle).gather(1, order).cumsum(1)
+    middle = (share < SKIN_LEVEL * share[:, -1:]).sum(1, keepdim=True).clamp(max=ratio.shape[1] - 1)
+    return ratio.gather(1, middle)[:, 0].clamp(min=0.02)
 
 
 def _middle(head: OpenHead) -> Tensor:

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from drig.data.records import decode
+from drig.data.synthetic import read_truth, write_people
+from drig.faces.open_head import OpenHead
 from pipelines.face_mappers import Batch, BufferRenderer, PortraitFinder
 
 
@@ -35,6 +37,20 @@ def test_record_holds_the_portrait_and_what_was_fitted_to_it(photos: Path) -> No
     # The photos were turned by -0.3 and 0.3 about the vertical axis.
     assert records[0].codes["pose"][1] == pytest.approx(-0.3, abs=0.15)
     assert records[1].codes["pose"][1] == pytest.approx(0.3, abs=0.15)
+
+
+def test_ffhq_crops_can_be_taken_at_their_word(tmp_path: Path) -> None:
+    """No detector runs: the records have no landmarks, and codes close to the truth all the same."""
+    head = OpenHead.load()
+    made = list(write_people(tmp_path, people=range(2), photos=2, size=128, seed=13, head=head))
+    found = PortraitFinder(128, aligned=True, detect=False)(batch_of(*made))
+    assert np.isnan(found["landmarks"]).all()
+    rendered = BufferRenderer("open", None, "fit", device="cpu")(found)
+    assert list(rendered["reason"]) == [""] * 4
+    for path, content in zip(made, rendered["record"], strict=True):
+        record, truth = decode(content), read_truth(path)[0]
+        assert record.landmarks is None
+        assert np.abs(record.codes["pose"][:3] - truth.pose[0, :3].numpy()).max() < 0.12
 
 
 def test_a_batch_of_rejects_alone_goes_through(photos: Path) -> None:
