@@ -134,10 +134,14 @@ class AlbumBuilder:
                     if not face.placed:
                         raise PhotoRejected("turned away or hidden so far that its landmarks cannot be placed")
                     portrait = cut_portrait(photo, face.landmarks, size, len(faces))
-                    # What reads the album later must find the same face in the crop, and not a larger one beside it.
-                    find_portrait(portrait.image, self.detector, size, aligned=True)
                 except PhotoRejected as error:
                     left_out[name] = error.reason
+                    continue
+                try:
+                    # What reads the album later must find the same face in the crop, and not a larger one beside it.
+                    find_portrait(portrait.image, self.detector, size, aligned=True)
+                except PhotoRejected:
+                    left_out[name] = "not found again in its own crop: another face is in the way, or it is unclear"
                     continue
                 candidates.append(Candidate(name, key, source, second, portrait))
         self.on_progress("faces", total, total)

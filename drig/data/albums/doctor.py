@@ -4,7 +4,7 @@ An album of one light, one pose and one place, cut from one talking video, is wh
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -34,6 +34,8 @@ class AlbumFaces:
     portraits: tuple[Portrait, ...]
     codes: FaceCodes
     photos: tuple[PhotoMeasures, ...]
+    expression_names: tuple[str, ...] = ()
+    """Of the codes, where the head model has names for them."""
 
     @property
     def images(self) -> NDArray[np.uint8]:
@@ -45,7 +47,8 @@ class AlbumFaces:
 
     def __getitem__(self, chosen: Sequence[int]) -> Self:
         """Some of them, measured as they were among the others."""
-        return type(self)(
+        return replace(
+            self,
             portraits=tuple(self.portraits[i] for i in chosen),
             codes=self.codes[list(chosen)],
             photos=tuple(self.photos[i] for i in chosen),
@@ -157,7 +160,7 @@ def measure_faces(
             person=int(who[i]),
             blur=blur(portrait),
             enlarged=len(portrait.image) / portrait.source_side if portrait.source_side else 0.0,
-            landmark_error=fit.error,
+            landmark_error=fit.inner_error,
             colour_error=fit.colour_error,
             covered=fit.unexplained,
             place=int(places[i]),
@@ -166,7 +169,7 @@ def measure_faces(
         )
         for i, (portrait, fit) in enumerate(zip(portraits, fits, strict=True))
     )
-    return AlbumFaces(portraits=tuple(portraits), codes=codes, photos=photos)
+    return AlbumFaces(portraits=tuple(portraits), codes=codes, photos=photos, expression_names=head.expression_names)
 
 
 def judge_faces(
@@ -198,7 +201,7 @@ def _vary(faces: AlbumFaces, usable: int) -> Variety:
         usable=usable,
         light=variety.light_spread(faces.codes),
         pose=variety.pose_spread(faces.codes),
-        expression=variety.expression_spread(faces.codes),
+        expression=variety.expression_spread(faces.codes, faces.expression_names),
         one_place=float((places == 0).mean()),
         yaw=(float(angles[:, 0].min()), float(angles[:, 0].max())),
         pitch=(float(angles[:, 1].min()), float(angles[:, 1].max())),

@@ -34,7 +34,7 @@ def weight(photo: PhotoMeasures) -> float:
     """Quality: 1 for a sharp, open and well fitted face, less for others."""
     sharp = np.interp(photo.blur, [0.45, 0.65], [1, 0.4])
     whole = np.interp(photo.covered, [0.1, 0.3], [1, 0.4])
-    fitted = np.interp(photo.landmark_error, [3, 8], [1, 0.4])
+    fitted = np.interp(photo.landmark_error, [3, 6.5], [1, 0.4])
     large = np.interp(photo.enlarged, [1, 3], [1, 0.5])
     return max(_WORST, float(sharp * whole * fitted * large))
 

@@ -19,13 +19,13 @@ MUCH_LIGHT = 0.15
 ONE_PLACE = 0.8
 """Share of the photos with the same surroundings from which on the album is of one occasion."""
 ONE_POSE = 3.0
-"""Degrees. Synthetic photos of one pose have 2 to 6, by the estimate's noise; the posed album, a remark, has 8."""
+"""Degrees. Synthetic photos of one pose have 1, by the estimate's noise; the posed album, a remark, has 7."""
 LITTLE_POSE = 10.0
-LITTLE_EXPRESSION = 0.3
+LITTLE_EXPRESSION = 0.2
 COVERED = 0.18
 """Share of the face that the fitted head leaves unexplained. Bare faces reach 0.13, half hidden ones 0.2 to 0.3."""
-BADLY_FITTED = 7.0
-"""Landmark error in % of the distance between the eyes; good fits have 2 to 3, heads turned by 30 degrees 5."""
+BADLY_FITTED = 6.5
+"""Landmark error in % of the distance between the eyes; good fits have 2 to 4, a scream 5."""
 TURNED = 40.0
 """Yaw in degrees. Landmarks of the far side are guesses from here on."""
 MANY = 1 / 3
@@ -66,7 +66,7 @@ class PhotoMeasures:
     enlarged: float
     """How many times the face's pixels were enlarged; below 1 reduced. 0 = not known."""
     landmark_error: float
-    """% of the distance between the eyes."""
+    """% of the distance between the eyes, the contour left out."""
     colour_error: float
     """% of the range."""
     covered: float

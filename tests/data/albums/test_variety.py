@@ -51,9 +51,13 @@ def test_pose_and_expression_spread() -> None:
     pose[:, 1] = torch.tensor([-0.2, 0.2])
     exp[0, 3] = 1.0
     changed = codes.replace(pose=pose, exp=exp)
-    assert pose_spread(codes) == expression_spread(codes) == 0
+    assert pose_spread(codes) == expression_spread(codes, ()) == 0
     assert pose_spread(changed) == pytest.approx(np.degrees(0.4) / 2**0.5, rel=1e-3)
-    assert expression_spread(changed) == pytest.approx(0.5**0.5)
+    assert expression_spread(changed, ()) == pytest.approx(0.5**0.5)
+    names = ["jawOpen"] * exp.shape[1]
+    assert expression_spread(changed, names) == pytest.approx(0.5**0.5)
+    names[3] = "eyeLookUpLeft"  # where somebody looks is no expression
+    assert expression_spread(changed, names) == 0
     assert pose_spread(changed[0]) == 0  # one photo has no spread
 
 
