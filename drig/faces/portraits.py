@@ -11,9 +11,7 @@ from drig.faces.alignment import align, face_quad
 from drig.faces.landmarks import LandmarkDetector
 
 _SMALLEST_CROP = 0.25  # of the output's side: below, the portrait would be mostly invented
-_ALIGNED_TOLERANCE = (
-    0.3  # NDC, how far a crop's corners may be from FFHQ's; found again they are 0.01 off, at most 0.22
-)
+_ALIGNED_TOLERANCE = 0.3  # NDC, how far a crop's corners may be from FFHQ's; found again they are 0.22 off at most
 
 
 @dataclass(frozen=True, eq=False)
