@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from drig.diffusion.convolution import Conv3x3
+
 GROUPS = 32
 """Groups of every GroupNorm, so every width is a multiple of it."""
 
@@ -70,16 +72,14 @@ class ResidualBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.resample = resample
-        self.in_layers = nn.Sequential(
-            GroupNorm32(channels), nn.SiLU(), nn.Conv2d(channels, out_channels, 3, padding=1)
-        )
+        self.in_layers = nn.Sequential(GroupNorm32(channels), nn.SiLU(), Conv3x3(channels, out_channels))
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embedding, 2 * out_channels))
         self.cond_emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(code, 2 * out_channels))
         self.out_layers = nn.Sequential(
             GroupNorm32(out_channels),
             nn.SiLU(),
             nn.Dropout(dropout),
-            zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1)),
+            zeroed(Conv3x3(out_channels, out_channels)),
         )
         self.skip_connection = nn.Identity() if channels == out_channels else nn.Conv2d(channels, out_channels, 1)
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from drig.diffusion.blocks import AttentionBlock, GroupNorm32, Resample, ResidualBlock, timestep_embedding, zeroed
+from drig.diffusion.convolution import Conv3x3
 
 IMAGE_CHANNELS = 3
 BUFFER_CHANNELS = 9
@@ -55,7 +56,7 @@ class UNet(nn.Module):
         )
         self.unpatch, self.to_patches = nn.PixelShuffle(shape.patch), nn.PixelUnshuffle(shape.patch)
         channels_in = (IMAGE_CHANNELS + BUFFER_CHANNELS) * shape.patch**2
-        first = nn.Conv2d(channels_in, shape.widths[0], 3, padding=1)
+        first = Conv3x3(channels_in, shape.widths[0])
         self.input_blocks, skips = self._down_path(first)
         self.middle_block = BlockSequence(
             self._block(skips[-1], skips[-1]), AttentionBlock(skips[-1]), self._block(skips[-1], skips[-1])
@@ -64,7 +65,7 @@ class UNet(nn.Module):
         self.out = nn.Sequential(
             GroupNorm32(shape.widths[0]),
             nn.SiLU(),
-            zeroed(nn.Conv2d(shape.widths[0], IMAGE_CHANNELS * shape.patch**2, 3, padding=1)),
+            zeroed(Conv3x3(shape.widths[0], IMAGE_CHANNELS * shape.patch**2)),
         )
 
     def forward(self, x_t: Tensor, t: Tensor, buffers: Tensor, code: Tensor) -> Tensor:
