@@ -212,7 +212,11 @@ SAMPLERS = MappingProxyType(
         "heun": Sampler(_heun, Schedule.log_snr_timesteps),
     }
 )
-"""Samplers by name. `heun` calls the network twice a step (but in the last), the others once."""
+"""Samplers by name. `heun` calls the network twice a step (but in the last), the others once.
+
+`unipc` is the one to choose for few steps: with 6 the tiny rig is as near to the exact solution as with 20 of `ddim`,
+with 10 as near as two solvers of 250 steps are to each other (benchmarks/samplers.py, also for other timesteps).
+"""
 
 
 def find_sampler(name: str) -> Sampler:
