@@ -89,6 +89,7 @@ def _run(editor: "Editor", job: EditJob, cancelled: Event) -> Edited | Refused:
             modes=job.modes,
             controls=controls,
             steps=job.steps,
+            sampler=job.sampler,
             seed=job.seed,
             on_step=stop_if_cancelled,
         )

@@ -62,6 +62,7 @@ def create_app(identities: Identities, edit: Edit, *, max_upload_mib: float) -> 
             modes=tuple(form.modes),
             controls=form.controls(),
             steps=form.steps,
+            sampler=form.sampler,
             seed=form.seed,
             aligned=form.aligned,
         )

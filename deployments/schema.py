@@ -17,6 +17,7 @@ from drig.identities import BASE
 from drig.tracking import URI_VARIABLE
 
 Mode = Literal["light", "exp", "pose", "latent"]
+Sampler = Literal["ddim", "dpmpp", "unipc", "heun"]
 
 
 def _split(values: Any) -> Any:
@@ -96,7 +97,9 @@ class EditForm(ControlFields):
     modes: Annotated[list[Mode], BeforeValidator(_split)] = []
     """What to take from the target, repeated or as `light,exp`."""
     steps: int = Field(default=20, ge=1, le=1000)
-    """DDIM steps; more take longer."""
+    """Steps of the sampler; more take longer."""
+    sampler: Sampler = "ddim"
+    """How noise is removed: `ddim` as in the paper, `unipc` or `dpmpp` in fewer steps, `heun` in two calls a step."""
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of the start noise: the same request gives the same picture."""
     aligned: bool = False
@@ -116,6 +119,7 @@ class EditJob:
     modes: tuple[str, ...]
     controls: dict[str, Any]
     steps: int
+    sampler: str
     seed: int
     aligned: bool
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from tqdm import tqdm
 
@@ -94,7 +95,9 @@ class EditConfig:
     sheet: Path | None = None
     """Also write a picture of source, target, buffers and edit here."""
     steps: int = 20
-    """DDIM steps."""
+    """Steps of the sampler."""
+    sampler: Literal["ddim", "dpmpp", "unipc", "heun"] = "ddim"
+    """How the noise is removed: ddim as in the paper, unipc or dpmpp in fewer steps, heun with two calls a step."""
     seed: int = 0
     """Seed of the start noise."""
     aligned: bool = False
@@ -131,6 +134,7 @@ def edit(config: EditConfig) -> None:
             modes=modes,
             controls=config.controls,
             steps=config.steps,
+            sampler=config.sampler,
             seed=config.seed,
             on_step=advance,
         )

@@ -1,7 +1,7 @@
 """The one class that edits; the command line, evaluation, batch jobs and Serve all call it.
 
-An edit (paper section 3.3, SPEC 6): source photo -> face codes -> changed codes -> physical buffers -> DDIM with the
-source's own global code, through a base rig (stage 1 alone) or a personalised one.
+An edit (paper section 3.3, SPEC 6): source photo -> face codes -> changed codes -> physical buffers -> sampling
+with the source's own global code, through a base rig (stage 1 alone) or a personalised one.
 """
 
 from collections.abc import Callable, Collection
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from drig.data.photos import Photo, to_network, to_photo
 from drig.diffusion.network import Rig
-from drig.diffusion.samplers import ddim
+from drig.diffusion.samplers import find_sampler
 from drig.diffusion.weights import load_weights, save_weights
 from drig.errors import DrigError
 from drig.faces.buffers import Buffers, centre_shift, render_buffers
@@ -132,6 +132,7 @@ class Editor:
         modes: Collection[str] = (),
         controls: Controls | None = None,
         steps: int = 20,
+        sampler: str = "ddim",
         seed: int = 0,
         aligned: bool = False,
         on_step: Callable[[int, int, Tensor], None] | None = None,
@@ -141,7 +142,8 @@ class Editor:
         Args:
             modes: what to take from the target: light, exp, pose, latent.
             controls: explicit numbers, applied after the target.
-            steps: DDIM steps; 20 in the paper.
+            steps: of the sampler; 20 in the paper.
+            sampler: one of drig.diffusion.samplers.SAMPLERS; ddim is the paper's, unipc needs the fewest steps.
             seed: of the start noise; the same seed gives the same picture.
             aligned: photos are FFHQ crops already.
             on_step: called with (steps done, steps, (1, 3, S, S) current x0 in [-1, 1]).
@@ -150,6 +152,7 @@ class Editor:
             PhotoRejected: a photo without a usable face. DrigError: contradictory or unknown options.
         """
         _check(modes, target is not None)
+        find_sampler(sampler)  # a wrong name is told before any work
         source = source if isinstance(source, Face) else self.read(source, aligned=aligned)
         codes, latent_from, warnings = source.codes, source, source.warnings
         if target is not None:
@@ -160,7 +163,8 @@ class Editor:
         if controls:
             codes = apply_controls(codes, controls, self.expression_names)
         buffers = self.buffers(source.codes, codes).stacked()  # (1, 9, S, S)
-        image = self.sample(buffers, latent_from.portrait.image, steps=steps, seed=seed, on_step=on_step)
+        portrait = latent_from.portrait.image
+        image = self.sample(buffers, portrait, steps=steps, sampler=sampler, seed=seed, on_step=on_step)
         return Edit(image, buffers[0], codes, warnings)
 
     @torch.no_grad()
@@ -170,15 +174,17 @@ class Editor:
         portrait: np.ndarray,
         *,
         steps: int = 20,
+        sampler: str = "ddim",
         seed: int = 0,
         on_step: Callable[[int, int, Tensor], None] | None = None,
     ) -> np.ndarray:
         """Buffers (1, 9, S, S) and the portrait (S, S, 3) uint8 that gives the global code -> (S, S, 3) uint8."""
+        solve = find_sampler(sampler)
         device = next(self.rig.parameters()).device
         photo = to_network(portrait)[None].to(device)  # (1, 3, S, S)
         noise = torch.randn(photo.shape, generator=torch_generator(seed, "edit")).to(device)
         code = self.rig.encode(photo)
-        image = ddim(self.rig, noise, buffers.to(device), code, steps=steps, callback=on_step)
+        image = solve(self.rig, noise, buffers.to(device), code, steps=steps, callback=on_step)
         return to_photo(image[0])
 
 

@@ -2,11 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
-from drig.cli import VERBS, main
+from drig.cli import VERBS, EditConfig, main
 from drig.data.photos import read_photo
+from drig.diffusion.samplers import SAMPLERS
 
 
 def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
@@ -23,6 +25,7 @@ def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
         (["edit", "no.jpg", "--controls.yaw", "20"], "no.jpg"),
         (["edit", "me.jpg"], "nothing to edit"),
         (["edit", "me.jpg", "--controls.yaw", "200"], "-90 to 90"),
+        (["edit", "me.jpg", "--controls.yaw", "20", "--sampler", "euler"], "euler"),
         (["edit", "me.jpg", "--sede", "1"], "did you mean seed"),
         (["synth", "--out", "x", "--people", "0"], "give 1 or more"),
         (["inspect", "no_such_folder"], "no_such_folder"),
@@ -44,6 +47,10 @@ def test_mistakes_are_one_message_and_exit_code_2(
     assert message in captured.err
     assert "Traceback" not in captured.err
     assert not list(tmp_path.iterdir())
+
+
+def test_edit_offers_every_sampler() -> None:
+    assert get_args(get_type_hints(EditConfig)["sampler"]) == tuple(SAMPLERS)
 
 
 def test_an_edit_without_a_trained_rig_says_how_to_get_one(

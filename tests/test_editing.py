@@ -8,6 +8,7 @@ import torch
 
 from drig.data.photos import Photo, read_photo
 from drig.diffusion.network import Rig, RigConfig
+from drig.diffusion.samplers import SAMPLERS
 from drig.diffusion.weights import save_weights
 from drig.editing import Editor
 from drig.errors import DrigError, PhotoRejected
@@ -117,6 +118,13 @@ def test_progress_is_reported_step_by_step(editor: Editor, photos: list[Photo]) 
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
+def test_the_sampler_can_be_chosen(editor: Editor, photos: list[Photo]) -> None:
+    source = editor.read(photos[0], aligned=True)
+    images = [editor.edit(source, steps=4, sampler=name).image for name in SAMPLERS]
+    assert np.array_equal(images[0], editor.edit(source, steps=4).image)  # ddim, if nothing is said
+    assert len({image.tobytes() for image in images}) == len(SAMPLERS)
+
+
 def test_contradictory_requests_say_what_to_do(editor: Editor, photos: list[Photo]) -> None:
     with pytest.raises(DrigError, match="target photo"):
         editor.edit(photos[0], modes=["light"])
@@ -124,5 +132,7 @@ def test_contradictory_requests_say_what_to_do(editor: Editor, photos: list[Phot
         editor.edit(photos[0], photos[1])
     with pytest.raises(DrigError, match="light, exp, pose, latent"):
         editor.edit(photos[0], photos[1], modes=["hair"])
+    with pytest.raises(DrigError, match="choose one of: ddim"):
+        editor.edit(photos[0], sampler="euler")
     with pytest.raises(PhotoRejected, match="no face"):
         editor.edit(np.zeros((200, 200, 3), np.uint8))

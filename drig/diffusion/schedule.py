@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -38,16 +39,32 @@ class Schedule:
     def ddim_timesteps(self, count: int) -> list[int]:
         """The `count` timesteps that a shortened schedule keeps, ascending: range(0, T, s), s the first that fits.
 
-        Raises DrigError, naming the nearest counts, when no stride gives this one (37, 41, 43, ...).
+        Where no stride fits (37, 41, 43, ...) they are spread as evenly as integers can be. One alone is T - 1: the
+        start is pure noise, and the rule would call it an almost clean image. Raises DrigError for 0 and more than T.
         """
-        for stride in range(1, self.steps + 1):
+        self._require_count(count)
+        if count == 1:
+            return [self.steps - 1]
+        for stride in range(1, self.steps):
             kept = range(0, self.steps, stride)
             if len(kept) == count:
                 return list(kept)
-        counts = {len(range(0, self.steps, stride)) for stride in range(1, self.steps + 1)}
-        fewer, more = [n for n in counts if n < count], [n for n in counts if n > count]
-        nearest = ([max(fewer)] if fewer else []) + ([min(more)] if more else [])
-        raise DrigError(
-            f"{count} sampling steps: no regular stride over {self.steps} timesteps keeps that many. "
-            f"Use {' or '.join(map(str, nearest))}."
-        )
+        return [i * self.steps // count for i in range(count)]
+
+    def log_snr_timesteps(self, count: int) -> list[int]:
+        """`count` timesteps from 0 to T - 1, ascending, as even in log(abar / (1 - abar)) as integers can be.
+
+        Lu et al. 2022, section 3.3. One alone is T - 1. Raises DrigError for 0 and more than T.
+        """
+        self._require_count(count)
+        log_snr = torch.logit(self.alphas_bar).numpy()  # (T,) falling
+        even = np.linspace(log_snr[-1], log_snr[0], count)[::-1]
+        nearest = np.interp(-even, -log_snr, np.arange(self.steps)).round().astype(int)
+        # Several that fall on one timestep move apart, and never past the last.
+        order = np.arange(count)
+        apart = np.maximum.accumulate(nearest - order) + order
+        return [int(t) for t in np.minimum(apart, self.steps - count + order)]
+
+    def _require_count(self, count: int) -> None:
+        if not 1 <= count <= self.steps:
+            raise DrigError(f"{count} sampling steps: give 1 to {self.steps}, the timesteps of the schedule.")

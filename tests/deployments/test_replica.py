@@ -70,7 +70,8 @@ def edits(identities: Identities, monkeypatch: pytest.MonkeyPatch) -> EditReplic
 def job(source: bytes = encode_png(WHITE), **changes: Any) -> EditJob:
     return EditJob(
         **(
-            {"source": source, "target": None, "modes": (), "controls": {}, "steps": 1, "seed": 7, "aligned": False}
+            {"source": source, "target": None, "modes": (), "controls": {}, "steps": 1, "sampler": "ddim", "seed": 7}
+            | {"aligned": False}
             | changes
         )
     )

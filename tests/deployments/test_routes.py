@@ -16,7 +16,7 @@ from fastapi.testclient import TestClient
 from safetensors.numpy import save_file
 
 from deployments.routes import Overloaded, create_app
-from deployments.schema import ControlFields, Edited, EditForm, EditJob, Mode, Refused
+from deployments.schema import ControlFields, Edited, EditForm, EditJob, Mode, Refused, Sampler
 from drig.errors import DrigError
 from drig.identities import Identities, IdentityInfo
 
@@ -80,6 +80,7 @@ def test_an_edit_with_everything_given(client: TestClient, editing: FakeEditing)
         identity="ada",
         modes=["light", "exp"],
         steps="10",
+        sampler="unipc",
         seed="7",
         aligned="true",
         light_direction="0.5,-1,2",
@@ -106,6 +107,7 @@ def test_an_edit_with_everything_given(client: TestClient, editing: FakeEditing)
             "expression": {"jawOpen": 0.5},
         },
         steps=10,
+        sampler="unipc",
         seed=7,
         aligned=True,
     )
@@ -115,7 +117,7 @@ def test_an_edit_with_nothing_but_a_photo(client: TestClient, editing: FakeEditi
     assert post(client).status_code == 200
     assert editing.identity is not None
     assert editing.identity.name == "base"
-    assert editing.job == EditJob(b"source bytes", None, (), {}, steps=20, seed=0, aligned=False)
+    assert editing.job == EditJob(b"source bytes", None, (), {}, steps=20, sampler="ddim", seed=0, aligned=False)
 
 
 @pytest.mark.parametrize(
@@ -153,6 +155,7 @@ def test_a_file_field_left_empty_in_a_browser_is_no_target(client: TestClient, e
     [
         ({"steps": "0"}, "steps is '0'", "greater than or equal to 1"),
         ({"steps": "many"}, "steps is 'many'", "integer"),
+        ({"sampler": "euler"}, "sampler is 'euler'", "'ddim', 'dpmpp', 'unipc' or 'heun'"),
         ({"seed": "-1"}, "seed is '-1'", "greater than or equal to 0"),
         ({"modes": "lights"}, "modes.0 is 'lights'", "'light', 'exp', 'pose' or 'latent'"),
         ({"light_direction": "1,0"}, "light_direction.2 is missing", ""),
@@ -297,10 +300,12 @@ def test_health_and_unknown_paths(client: TestClient) -> None:
 
 
 def test_the_api_offers_just_what_the_editor_has() -> None:
+    from drig.diffusion.samplers import SAMPLERS
     from drig.editing import MODES
     from drig.faces.controls import Controls
 
     assert get_args(Mode) == MODES
+    assert get_args(Sampler) == tuple(SAMPLERS)
     assert set(ControlFields.model_fields) == {field.name for field in fields(Controls)}
 
 

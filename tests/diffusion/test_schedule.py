@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -25,20 +26,38 @@ def test_q_sample_keeps_unit_variance() -> None:
     torch.testing.assert_close(noised[0], image[0], atol=0.06, rtol=0)
 
 
-@pytest.mark.parametrize(("count", "first", "last"), [(1, 0, 0), (20, 0, 950), (50, 0, 980), (1000, 0, 999)])
-def test_ddim_timesteps(count: int, first: int, last: int) -> None:
+@pytest.mark.parametrize(("count", "last"), [(2, 500), (15, 938), (20, 950), (50, 980), (1000, 999)])
+def test_ddim_timesteps_keep_a_stride_where_one_fits(count: int, last: int) -> None:
     kept = Schedule().ddim_timesteps(count)
-    assert (len(kept), kept[0], kept[-1]) == (count, first, last)
-    assert len({b - a for a, b in pairwise(kept)}) <= 1
+    assert (len(kept), kept[0], kept[-1]) == (count, 0, last)
+    assert len({b - a for a, b in pairwise(kept)}) == 1
 
 
-@pytest.mark.parametrize(
-    ("count", "nearest"),
-    [(37, "36 or 38"), (41, "40 or 42"), (45, "44 or 46"), (999, "500 or 1000"), (0, "1"), (-3, "1"), (1001, "1000")],
-)
-def test_a_count_without_a_stride_names_its_neighbours(count: int, nearest: str) -> None:
-    with pytest.raises(DrigError, match=rf"{count} sampling steps.* Use {nearest}\.$"):
-        Schedule().ddim_timesteps(count)
+def test_ddim_timesteps_are_spread_evenly_where_no_stride_fits() -> None:
+    for count in (37, 41, 43, 45, 501, 999):
+        kept = Schedule().ddim_timesteps(count)
+        assert (len(kept), kept[0]) == (count, 0)
+        assert len({b - a for a, b in pairwise([*kept, 1000])}) == 2  # the integers next to 1000 / count
+
+
+def test_log_snr_timesteps_are_even_in_log_snr() -> None:
+    kept = Schedule().log_snr_timesteps(10)
+    log_snr = torch.logit(Schedule().alphas_bar[kept])
+    assert (kept[0], kept[-1]) == (0, 999)
+    torch.testing.assert_close(log_snr.diff()[1:], log_snr.diff()[1:].mean().expand(8), atol=0.2, rtol=0)
+
+
+@pytest.mark.parametrize("rule", [Schedule.ddim_timesteps, Schedule.log_snr_timesteps])
+def test_every_count_of_timesteps_can_be_had(rule: Callable[[Schedule, int], list[int]]) -> None:
+    schedule = Schedule()
+    assert rule(schedule, 1) == [999]  # where the start is pure noise
+    for count in range(1, 1001):
+        kept = rule(schedule, count)
+        assert len(kept) == count
+        assert kept == sorted(set(kept) & set(range(1000)))
+    for count in (0, -3, 1001):
+        with pytest.raises(DrigError, match=rf"{count} sampling steps: give 1 to 1000"):
+            rule(schedule, count)
 
 
 def test_p2_weight_is_one_over_one_plus_snr() -> None:
