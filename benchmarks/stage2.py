@@ -1,0 +1,152 @@
+"""How long to personalise, and with what: quality on photos that the training did not see, over samples.
+
+    python benchmarks/stage2.py [--runs runs] [--folder runs/stage2] [--plot docs/stage2.png] [--only default ...]
+
+Takes the base rig and the synthetic people's albums that `make quickstart` left. Each variant changes one thing of the
+`tiny-stage2` preset and is trained far beyond its budget; at every point of the curve, held-out photos and as many of
+the training's are reconstructed. The same command goes on where it stopped.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import ConcatDataset, Dataset
+from tqdm import tqdm
+
+from drig.data.albums import mean_shape
+from drig.data.photos import read_photo
+from drig.diffusion.samplers import ddim
+from drig.diffusion.weights import load_weights
+from drig.editing import Editor
+from drig.faces.codes import FaceCodes
+from drig.randomness import torch_generator
+from drig.training.config import TRAINING_PRESETS, TrainingConfig
+from drig.training.loop import train
+from pipelines.identity_training import AlbumDataset, hold_out
+
+HELD_OUT = 4
+POINTS = (450, 900, 1_800, 3_600, 7_200)
+"""Samples after which is measured."""
+STEPS = 20
+PRESET = TRAINING_PRESETS["tiny-stage2"]
+VARIANTS: dict[str, TrainingConfig] = {
+    "default": PRESET,
+    "half the learning rate": replace(PRESET, learning_rate=PRESET.learning_rate / 2),
+    "twice the learning rate": replace(PRESET, learning_rate=PRESET.learning_rate * 2),
+    "paper's loss weight, k = 1": replace(PRESET, p2_k=1.0),
+    "no averaging": replace(PRESET, ema_half_life=None),
+    "horizontal flips": PRESET,
+}
+
+Item = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Person:
+    """What is trained on, and what is not."""
+
+    name: str
+    album: Dataset[Item]
+    held_out: Sequence[Item]
+
+
+class Mirrored(Dataset[Item]):
+    """Another data set's items, left and right exchanged: normals point the other way too."""
+
+    def __init__(self, items: Dataset[Item]) -> None:
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> Item:
+        item = self.items[index]
+        buffers = item["buffers"].flip(-1)
+        buffers[3] *= -1
+        return {"image": item["image"].flip(-1), "buffers": buffers}
+
+
+def people(runs: Path) -> list[Person]:
+    editor, found = Editor.load(runs / "stage1" / "weights.safetensors"), []
+    for folder in sorted((runs / "albums").glob("person_*")):
+        faces = [editor.read(read_photo(file), aligned=True) for file in sorted(folder.glob("*.png"))]
+        held = hold_out(len(faces), HELD_OUT)
+        kept = [face for i, face in enumerate(faces) if i not in held]
+        editor.mean_shape = mean_shape(FaceCodes.cat([face.codes for face in kept]))
+        held_out = AlbumDataset(editor, [faces[i] for i in held])
+        found.append(Person(folder.name, AlbumDataset(editor, kept), held_out.items))
+    return found
+
+
+@torch.no_grad()
+def psnr(weights: Path, items: Sequence[Item]) -> float:
+    """Mean over reconstructions of the items, dB."""
+    rig = load_weights(weights).rig
+    images, buffers = (torch.stack([item[name] for item in items]) for name in ("image", "buffers"))
+    noise = torch.randn(images.shape, generator=torch_generator(0, "stage2"))
+    found = ddim(rig, noise, buffers, rig.encode(images), steps=STEPS)
+    return float((-10 * ((found - images) / 2).square().mean((1, 2, 3)).log10()).mean())
+
+
+def curve(base: Path, person: Person, variant: str, folder: Path) -> list[tuple[float, float]]:
+    """PSNR of held-out and of trained photos at each of POINTS."""
+    record = folder / "curve.json"
+    values: list[tuple[float, float]] = json.loads(record.read_text()) if record.exists() else []
+    album = ConcatDataset([person.album, Mirrored(person.album)]) if variant == "horizontal flips" else person.album
+    seen = [person.album[i] for i in range(HELD_OUT)]
+    for samples in POINTS[len(values) :]:
+        config = replace(VARIANTS[variant], samples=samples, checkpoint_every=samples, log_every=samples)
+        result = train(config, load_weights(base).rig, album, workdir=folder)
+        assert result.weights is not None
+        values.append((psnr(result.weights, person.held_out), psnr(result.weights, seen)))
+        record.write_text(json.dumps(values))
+    return values
+
+
+def draw(curves: dict[str, np.ndarray], path: Path) -> None:
+    """Curves (points, 2) of held-out photos, solid, and of trained ones, dotted."""
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 5))
+    for variant, values in curves.items():
+        (line,) = axes.semilogx(POINTS, values[:, 0], marker="o", label=variant)
+        axes.semilogx(POINTS, values[:, 1], linestyle=":", color=line.get_color())
+    axes.set_xticks(POINTS, [f"{samples:,}" for samples in POINTS])
+    axes.minorticks_off()
+    axes.set(xlabel="samples", ylabel="PSNR, dB", title="held-out photos; dotted: photos that were trained on")
+    axes.legend(frameon=False)
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=110, bbox_inches="tight")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of a finished quickstart")
+    parser.add_argument("--folder", type=Path, default=Path("runs/stage2"), help="for the trainings")
+    parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="variants")
+    parser.add_argument("--plot", type=Path, help="PNG to draw")
+    options = parser.parse_args()
+    everybody, curves = people(options.runs), {}
+    base = options.runs / "stage1" / "weights.safetensors"
+    print(f"{'held out (trained on), dB':<30}" + "".join(f"{samples:>16,}" for samples in POINTS))
+    for variant in options.only:
+        trained = [
+            curve(base, person, variant, options.folder / variant.replace(" ", "_") / person.name)
+            for person in tqdm(everybody, desc=variant, unit="person", leave=False)
+        ]
+        curves[variant] = np.mean(trained, 0)  # (points, 2)
+        print(f"{variant:<30}" + "".join(f"{f'{a:.2f} ({b:.2f})':>16}" for a, b in curves[variant]), flush=True)
+    if options.plot:
+        draw(curves, options.plot)
+
+
+if __name__ == "__main__":
+    main()
