@@ -22,6 +22,9 @@ class TrainingConfig:
     """Adam's step size after the warm-up."""
     train_encoder: bool
     """Train the encoder too (stage 1). False = the UNet alone; the encoder is in eval mode, BatchNorm too (stage 2)."""
+    delta_rank: int | None = None
+    """Train a delta of this rank over the rig instead of the rig (stage 2; `drig.diffusion.deltas`): a small file over
+    a base that all share, for a learning rate of its own. None = the whole UNet, and weights of their own."""
     warmup: int = 0
     """Samples over which the learning rate rises from zero. 0 = none."""
     ema_half_life: int | None = None
@@ -50,9 +53,10 @@ class TrainingConfig:
         for name in ("samples", "batch", "learning_rate", "log_every", "checkpoint_every", "keep"):
             self._require(name, getattr(self, name) > 0, "must be positive")
         self._require("p2_k", self.p2_k >= 0, "must be 0 or more")
-        for name in ("ema_half_life", "gradient_clip", "micro_batch"):
+        for name in ("ema_half_life", "gradient_clip", "micro_batch", "delta_rank"):
             value = getattr(self, name)
             self._require(name, value is None or value > 0, "must be positive, or null for none")
+        self._require("delta_rank", not (self.delta_rank and self.train_encoder), "needs train_encoder false")
         self._require("loader_workers", self.loader_workers >= 0, "must be 0 or more")
         self._require("warmup", 0 <= self.warmup <= self.samples, f"must be between 0 and the {self.samples} samples")
 
