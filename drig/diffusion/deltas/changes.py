@@ -1,4 +1,4 @@
-"""What a delta adds to one layer of the UNet.
+"""What a delta makes of one layer of the UNet.
 
 Shapes: N batch, C channels, R rank, K the positions that a convolution's window sees (1 in a linear layer). A change
 that is one for each sample of a batch has a leading N in all its tensors.
@@ -41,18 +41,19 @@ class LowRank(nn.Module):
     def rank(self) -> int:
         return self.up.shape[-1]
 
-    def forward(self, layer: nn.Module, x: Tensor) -> Tensor:
-        """What is added to the output of `layer` (N, C_out, ...) at its input x (N, C_in, ...)."""
-        bias = self.bias[..., None]  # (C_out, 1)
-        if self.rank == 0:
-            return bias.reshape(*bias.shape[:-1], *[1] * (x.ndim - 2))
-        outputs = (self.up @ self._project(cast(LowRankLayer, layer), x)) + bias  # (N, C_out, positions)
-        return outputs.reshape(len(x), -1, *x.shape[2:])
+    def forward(self, layer: nn.Module, x: Tensor, output: Tensor) -> Tensor:
+        """The changed output (N, C_out, ...) of `layer`, from its own and its input x (N, C_in, ...)."""
+        changed = output.reshape(*output.shape[:2], -1) + self.bias[..., None].to(output.dtype)  # (N, C_out, positions)
+        if self.rank > 0:
+            up = self.up.expand(len(x), -1, -1)  # (N, C_out, R); batches of matrices are twice as fast as broadcasts
+            changed = torch.baddbmm(changed, up, self._project(cast(LowRankLayer, layer), x))
+        return changed.view_as(output)
 
     def _project(self, layer: LowRankLayer, x: Tensor) -> Tensor:
         """D x: (N, C_in, ...) -> (N, R, positions)."""
         if layer.weight[0, 0].numel() == 1:
-            return self.down.reshape(*self.up.shape[:-2], self.rank, -1) @ x.reshape(*x.shape[:2], -1)
+            down = self.down.reshape(*self.up.shape[:-2], self.rank, -1).expand(len(x), -1, -1)  # (N, R, C_in)
+            return down @ x.reshape(*x.shape[:2], -1)
         assert isinstance(layer, nn.Conv2d)
         if self.up.ndim == 2:
             return F.conv2d(x, self.down, padding=layer.padding).flatten(2)
@@ -87,11 +88,14 @@ class Affine(nn.Module):
         """No change yet."""
         return cls(torch.zeros(layer.num_channels), torch.zeros(layer.num_channels))
 
-    def forward(self, layer: nn.Module, x: Tensor) -> Tensor:
-        """What is added to the output of `layer` at its input x (N, C, H, W)."""
+    def forward(self, layer: nn.Module, x: Tensor, output: Tensor) -> Tensor:
+        """The changed output (N, C, H, W) of `layer`, whose own is thrown away: its autograd graph with it."""
         layer = cast(nn.GroupNorm, layer)
+        weight, bias = layer.weight + self.weight, layer.bias + self.bias
+        if weight.ndim == 1:
+            return F.group_norm(x.float(), layer.num_groups, weight, bias, layer.eps).to(output.dtype)
         normalised = F.group_norm(x.float(), layer.num_groups, eps=layer.eps)
-        return torch.addcmul(self.bias[..., None, None], normalised, self.weight[..., None, None])
+        return torch.addcmul(bias[..., None, None], normalised, weight[..., None, None]).to(output.dtype)
 
     def merge_into(self, layer: nn.Module) -> None:
         """Make the change part of the layer's own weights."""

@@ -126,7 +126,7 @@ def attached(rig: Rig, delta: Delta | Sequence[Delta] | None) -> Iterator[None]:
         each.require_shape(rig)
     layers = dict(changeable_layers(rig))
     changes = delta.changes if isinstance(delta, Delta) else _stack(deltas)
-    handles = [layers[name].register_forward_hook(_adding(change)) for name, change in changes.items()]
+    handles = [layers[name].register_forward_hook(_changing(change)) for name, change in changes.items()]
     _IN_USE.add(rig)
     try:
         yield
@@ -143,14 +143,14 @@ def changeable_layers(rig: Rig) -> Iterator[tuple[str, LowRankLayer | nn.GroupNo
             yield name, layer
 
 
-def _adding(change: Change) -> Callable[[nn.Module, tuple[Any, ...], Tensor], Tensor]:
-    """A forward hook that adds the change to a layer's output."""
+def _changing(change: Change) -> Callable[[nn.Module, tuple[Any, ...], Tensor], Tensor]:
+    """A forward hook that changes a layer's output."""
 
-    def add(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-        addition: Tensor = change(layer, inputs[0])
-        return output + addition.to(output.dtype)
+    def hook(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+        changed: Tensor = change(layer, inputs[0], output)
+        return changed
 
-    return add
+    return hook
 
 
 @torch.no_grad()

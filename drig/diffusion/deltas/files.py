@@ -99,6 +99,8 @@ def load_delta(path: str | Path, rig: Rig, base: str) -> LoadedDelta:
             f"{path}: {len(problems)} of its layers are not what a delta over its base can have: "
             f"{'; '.join(problems[:3])}. The file was altered after it was written: get it again."
         )
+    if not torch.cat([tensor.float().flatten() for tensor in tensors.values()]).isfinite().all():
+        raise DrigError(f"{path} has numbers that are not finite. Train it again at a lower learning_rate.")
     changes: dict[str, Change] = {
         name: Affine(**found) if isinstance(layers[name], nn.GroupNorm) else LowRank(**found)
         for name, found in parts.items()
@@ -117,8 +119,4 @@ def _problems(name: str, layer: LowRankLayer | nn.GroupNorm | None, found: Mappi
         rank = found["up"].shape[-1] if "up" in found and found["up"].ndim else 0
         wanted = {"down": (rank, *inputs), "up": (outputs, rank), "bias": (outputs,)}
     shapes = {part: tuple(tensor.shape) for part, tensor in found.items()}
-    if shapes != wanted:
-        return [f"{name} has {shapes} instead of {wanted}"]
-    if not all(bool(tensor.isfinite().all()) for tensor in found.values()):
-        return [f"{name} has numbers that are not finite"]
-    return []
+    return [] if shapes == wanted else [f"{name} has {shapes} instead of {wanted}"]
