@@ -90,7 +90,7 @@ def test_a_delta_is_the_person_over_the_base(base: Path, album: Path, tmp_path: 
     faces = dict(zip(album_.keys, fit_album(own, album_), strict=True))
     again = quality([own.edit(faces[held]).image], [faces[held].portrait.image])
     assert again is not None
-    assert again.psnr == pytest.approx(result.after.psnr, abs=0.05)  # with the dropout of training off
+    assert again.psnr == pytest.approx(result.after.psnr, abs=0.05)
 
 
 def test_interrupted_training_goes_on_to_the_same_rig(base: Path, album: Path, tmp_path: Path) -> None:

@@ -19,6 +19,6 @@ def content_hash(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _line(name: str, tensor: Tensor) -> str:
-    numbers = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    numbers = tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy()
     digest = hashlib.sha256(numbers.data).hexdigest()
     return f"{name} {str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)} {digest}"
