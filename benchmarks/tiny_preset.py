@@ -118,7 +118,7 @@ class Run:
     @torch.no_grad()
     def held_out(self, faces: Faces) -> tuple[float, float, Tensor]:
         """The averaged weights on unseen faces: p2 loss (k = 1), PSNR of DDIM-20 reconstructions in dB, and these."""
-        rig, schedule = self.ema.rig, self.objective.schedule
+        rig, schedule = self.ema.average, self.objective.schedule
         generator = torch_generator(0, "held out")
         timestep = torch.linspace(0, schedule.steps - 1, len(faces.images)).long()
         noise = torch.randn(faces.images.shape, generator=generator)

@@ -6,6 +6,8 @@ A plain class: `deployments.app` adds Ray Serve's cache of editors and its repli
 import asyncio
 import io
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
@@ -14,7 +16,7 @@ from PIL import Image
 
 from deployments.schema import Edited, EditJob, Refused
 from drig.errors import DrigError, PhotoRejected
-from drig.identities import Identities, UnknownIdentity
+from drig.identities import BASE, Identities, UnknownIdentity
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
 
 class Cancelled(Exception):
     """Nobody waits for this edit any more."""
+
+
+BASES = 2
+"""Base rigs kept in memory, shared by the people who are deltas over them: while one base replaces another, two."""
 
 
 class EditReplica:
@@ -39,6 +45,7 @@ class EditReplica:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="edit")
         self._identities = Identities(tracking_uri)
         self._device = device
+        self._load_base = lru_cache(BASES)(self._load_whole)
         # Ready means ready: no request waits for imports, or for a store that is not there.
         _import_editor()
         self._identities.check()
@@ -62,8 +69,15 @@ class EditReplica:
             raise
 
     def _load(self, identity: str) -> "Editor":
-        name, version = identity.split("@")
-        return _import_editor().load(self._identities.fetch(name, int(version)), device=self._device)
+        name, _, version = identity.partition("@")
+        weights = self._identities.fetch(name, int(version))
+        base = self._identities.fetch_base(name, int(version))
+        if base is not None:
+            return self._load_base(base).personalised(weights)
+        return self._load_base(weights) if name == BASE else self._load_whole(weights)
+
+    def _load_whole(self, weights: Path) -> "Editor":
+        return _import_editor().load(weights, device=self._device)
 
 
 def _import_editor() -> "type[Editor]":

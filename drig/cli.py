@@ -119,7 +119,8 @@ def edit(config: EditConfig) -> None:
     from drig.tracking import tracking_uri
 
     photo, like = read_photo(config.photo), None if config.like is None else read_photo(config.like)
-    editor = Editor.load(Identities(tracking_uri(config.runs)).fetch(config.identity))
+    registry = Identities(tracking_uri(config.runs))
+    editor = Editor.load(registry.fetch(config.identity), base=registry.fetch_base(config.identity))
     source = editor.read(photo, aligned=config.aligned)
     target = None if like is None else editor.read(like, aligned=config.aligned)
     modes = config.modes or (("light", "exp", "pose") if target else ())

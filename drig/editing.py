@@ -4,8 +4,10 @@ An edit (paper section 3.3, SPEC 6): source photo -> face codes -> changed codes
 with the source's own global code, through a base rig (stage 1 alone) or a personalised one.
 """
 
+import copy
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ import torch
 from torch import Tensor
 
 from drig.data.photos import Photo, to_network, to_photo
+from drig.diffusion.deltas import Delta, attached, content_hash, is_delta, load_delta, save_delta
 from drig.diffusion.network import Rig
 from drig.diffusion.samplers import find_sampler
 from drig.diffusion.weights import load_weights, save_weights
@@ -55,26 +58,45 @@ class Edit:
 
 
 class Editor:
-    """Edits photos with one rig: the base one, or one person's.
+    """Edits photos with one rig: the base one, one person's, or the base as a person's delta changes it.
+
+    Editors of deltas share the rig of the editor that they were made from: use all of these from one thread.
 
     Args:
         rig: the network; put in eval mode here.
         head, estimator: the physical layer that the rig was trained with.
         mean_shape: (1, S) the album's mean shape for a personalised rig; it replaces every shape code (SPEC 6).
+        delta: what makes `rig`, its base, the person's.
     """
 
     def __init__(
-        self, rig: Rig, head: HeadModel, estimator: Estimator, *, mean_shape: Tensor | None = None, device: str = "cpu"
+        self,
+        rig: Rig,
+        head: HeadModel,
+        estimator: Estimator,
+        *,
+        mean_shape: Tensor | None = None,
+        delta: Delta | None = None,
+        device: str = "cpu",
     ) -> None:
         self.rig = rig.to(device).eval()
         self.head = head
         self.estimator = estimator
         self.mean_shape = mean_shape
+        self.delta = delta
         self.detector = LandmarkDetector()
 
     @classmethod
-    def load(cls, weights: Path, *, device: str = "cpu") -> "Editor":
-        """The editor of a weights file that `save` wrote. Raises DrigError if there is none or it is damaged."""
+    def load(cls, weights: Path, *, base: "Path | Editor | None" = None, device: str = "cpu") -> "Editor":
+        """The editor of a file that `save` wrote. Raises DrigError if there is none or it is damaged.
+
+        base: where the base of a delta is: a weights file, or an editor whose rig is to be shared, which takes
+            milliseconds. Weights of a whole rig have no base, and ask for none.
+        """
+        if is_delta(weights):
+            if base is None:
+                raise DrigError(f"{weights} is a delta: give the base rig that it was trained over, too")
+            return (base if isinstance(base, Editor) else cls.load(base, device=device)).personalised(weights)
         loaded = load_weights(weights)
         try:
             head = load_head(loaded.metadata["head"])
@@ -86,13 +108,36 @@ class Editor:
         return cls(loaded.rig, head, estimator, mean_shape=loaded.tensors.get("mean_shape"), device=device)
 
     def save(self, path: Path) -> None:
-        """Everything `load` needs in one safetensors file, written under a temporary name and renamed."""
-        save_weights(
-            path,
-            self.rig,
-            {} if self.mean_shape is None else {"mean_shape": self.mean_shape},
-            {"head": self.head.name, "estimator": self.estimator.name},
-        )
+        """Everything `load` needs in one safetensors file, of a delta all but its base; whole or not at all."""
+        tensors = {} if self.mean_shape is None else {"mean_shape": self.mean_shape}
+        metadata = {"head": self.head.name, "estimator": self.estimator.name}
+        if self.delta is None:
+            save_weights(path, self.rig, tensors, metadata)
+        else:
+            save_delta(path, self.delta, tensors, metadata)
+
+    def personalised(self, delta: Path) -> "Editor":
+        """The editor of a delta over this one's rig, which both then use.
+
+        Raises DrigError for a delta over another base, or for another head or estimator.
+        """
+        loaded = load_delta(delta, self.rig, self._rig_hash)
+        for what, own in (("head", self.head.name), ("estimator", self.estimator.name)):
+            if loaded.metadata.get(what, own) != own:
+                raise DrigError(
+                    f"{delta} was trained with the {what} {loaded.metadata[what]!r} and its base says {own!r}. "
+                    "Give the base as it was when the delta was trained."
+                )
+        self.rig.eval()  # where it was trained over, dropout is still on
+        person = copy.copy(self)
+        person.delta = loaded.delta.to(next(self.rig.parameters()).device).requires_grad_(False)
+        person.mean_shape = loaded.tensors.get("mean_shape")
+        return person
+
+    @cached_property
+    def _rig_hash(self) -> str:
+        """Of the rig's tensors, which an editor that deltas are loaded over must not train."""
+        return content_hash(self.rig.state_dict())
 
     @property
     def size(self) -> int:
@@ -184,7 +229,8 @@ class Editor:
         photo = to_network(portrait)[None].to(device)  # (1, 3, S, S)
         noise = torch.randn(photo.shape, generator=torch_generator(seed, "edit")).to(device)
         code = self.rig.encode(photo)
-        image = solve(self.rig, noise, buffers.to(device), code, steps=steps, callback=on_step)
+        with attached(self.rig, self.delta):
+            image = solve(self.rig, noise, buffers.to(device), code, steps=steps, callback=on_step)
         return to_photo(image[0])
 
 

@@ -1,7 +1,8 @@
 """Identities in the MLflow registry: a person's personalised weights (the mean shape inside) and album report.
 
 Each identity is a registered model `drig-<name>` with numbered versions; the alias `live` names the one that is served.
-The base rig is kept the same way under the reserved name `base`.
+The base rig is kept the same way under the reserved name `base`. Weights may be a delta over one of its versions, which
+is found by the hash of its tensors: new ones can be registered while people of old ones are served.
 """
 
 import difflib
@@ -14,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from safetensors import SafetensorError, safe_open
 
@@ -32,6 +33,7 @@ LIVE = "live"
 _PREFIX = "drig-"  # of registered models, so that an identity never meets a model of the user's own
 _OURS = "drig.kind"  # the tag that tells our registered models from others with that prefix
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_BASE_HASH = "drig.base"  # the tag of a base's own hash, and of the one that a delta is over
 _REPORT = "album.json"
 
 
@@ -54,6 +56,8 @@ class IdentityInfo:
     """Side of its portraits in pixels."""
     sha256: str
     """Of the weights file."""
+    base: str | None
+    """`content_hash` of a base rig's tensors: the base's own, or that of the base of a delta. None = a whole rig."""
     tags: Mapping[str, str]
     """What the caller of `register` added."""
 
@@ -94,7 +98,8 @@ class Identities:
             album_report: JSON object about the album; its `photos` is the number of photos used. None = not known.
             run_id: the run that trained the weights, which then holds them; None makes a run for the purpose.
 
-        Raises DrigError for another name, the name `base`, and for a file that is not a rig's weights.
+        Raises DrigError for another name, the name `base`, a file that is not a rig's weights, and for a delta over a
+        base that is not registered.
         """
         if name == BASE:
             raise DrigError(f"the name {BASE!r} is kept for the base rig; choose another name for this person")
@@ -127,7 +132,20 @@ class Identities:
         The file belongs to the store or the cache: read it, don't change it.
         Raises UnknownIdentity, and DrigError where the store has lost or changed the file.
         """
+        return self._fetch(self._version(name, version))
+
+    def fetch_base(self, name: str, version: int | str = LIVE) -> Path | None:
+        """As `fetch`, the weights of the base rig that a version is a delta over; None where it is a whole rig."""
         found = self._version(name, version)
+        if name == BASE or _BASE_HASH not in found.tags:
+            return None
+        return self._fetch(self._base(found.tags[_BASE_HASH]))
+
+    def check_base(self, base: str) -> None:
+        """Raise DrigError unless the base rig of that `content_hash` is registered, for deltas over it."""
+        self._base(base)
+
+    def _fetch(self, found: "ModelVersion") -> Path:
         files, sha256 = self._files(found), found.tags["drig.sha256"]
         from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
@@ -139,7 +157,9 @@ class Identities:
             with tempfile.TemporaryDirectory(dir=self.cache) as folder:
                 downloaded = _read(files, found.tags["drig.file"], folder)
                 if _sha256(downloaded) != sha256:
-                    raise DrigError(f"the weights of {name} version {found.version} changed after they were registered")
+                    raise DrigError(
+                        f"the weights of {_name(found)} version {found.version} changed after they were registered"
+                    )
                 downloaded.replace(cached)
         return cached
 
@@ -150,9 +170,18 @@ class Identities:
             return dict(json.loads(_read(files, _REPORT, folder).read_text()))
 
     def delete(self, name: str) -> None:
-        """Remove an identity for good: the weights and reports of all its versions, then its entry."""
+        """Remove an identity for good: the weights and reports of all its versions, then its entry.
+
+        Raises DrigError for the base while there are deltas over it.
+        """
         client = connect(self.tracking_uri)
         self._version(name, LIVE)  # known, and ours
+        over_it = [info.name for info in self.list() if name == BASE != info.name and info.base]
+        if over_it:
+            raise DrigError(
+                f"{len(over_it)} identities are deltas over the base rig ({', '.join(over_it[:5])}) and useless "
+                "without it; delete these first"
+            )
         versions = f"name = '{_PREFIX}{name}'"
         for version in _pages(lambda token: client.search_model_versions(versions, page_token=token)):
             self._files(version).delete_artifacts()  # type: ignore[no-untyped-call]
@@ -163,14 +192,16 @@ class Identities:
         self, name: str, weights: Path, run_id: str | None, tags: Mapping[str, str], report: Mapping[str, Any] | None
     ) -> int:
         check_name(name)
-        size, sha256 = _rig_size(weights), _sha256(weights)
+        size, sha256, base = _rig_size(weights), _sha256(weights), _base_hash(name, weights)
+        if base and name != BASE:
+            self._base(base)
         photos = {} if report is None else {"drig.photos": str(report["photos"])}
         try:
             live = self.get(name)
         except UnknownIdentity:
             self._create(name)
         else:
-            if live.sha256 == sha256:
+            if (live.sha256, live.base) == (sha256, base):
                 return live.version
         client = connect(self.tracking_uri)
         if run_id is None:
@@ -186,6 +217,7 @@ class Identities:
             "drig.sha256": sha256,
             "drig.size": str(size),
             **photos,
+            **({} if base is None else {_BASE_HASH: base}),
         }
         version = client.create_model_version(
             _PREFIX + name,
@@ -225,6 +257,18 @@ class Identities:
             raise self._unknown(name, version)
         return found
 
+    def _base(self, base: str) -> "ModelVersion":
+        """The version of the base rig whose tensors have that hash."""
+        client = connect(self.tracking_uri)
+        versions = _pages(lambda token: client.search_model_versions(f"name = '{_PREFIX}{BASE}'", page_token=token))
+        found = [version for version in versions if version.tags.get(_BASE_HASH) == base]
+        if not found:
+            raise DrigError(
+                f"the base rig {base[:16]}.., which the delta is over, is not registered; register it: "
+                f"drig identities --register {BASE} --weights FILE"
+            )
+        return cast("ModelVersion", found[0])
+
     def _unknown(self, name: str, version: int | str) -> UnknownIdentity:
         names = [info.name for info in self.list()]
         if name in names:
@@ -249,16 +293,21 @@ def check_name(name: str) -> None:
         )
 
 
+def _name(version: "ModelVersion") -> str:
+    return str(version.name).removeprefix(_PREFIX)
+
+
 def _info(version: "ModelVersion") -> IdentityInfo:
     tags: dict[str, str] = version.tags
     return IdentityInfo(
-        name=version.name.removeprefix(_PREFIX),
+        name=_name(version),
         version=int(version.version),
         created=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC),
         run_id=str(version.run_id),
         photos=int(tags["drig.photos"]) if "drig.photos" in tags else None,
         size=int(tags["drig.size"]),
         sha256=tags["drig.sha256"],
+        base=tags.get(_BASE_HASH),
         tags={name: value for name, value in tags.items() if not name.startswith("drig.")},
     )
 
@@ -283,15 +332,33 @@ def _read(files: "ArtifactRepository", name: str, folder: str | None) -> Path:
 
 
 def _rig_size(weights: Path) -> int:
-    """Side in pixels, from the header of a file that `diffusion.weights.save_weights` wrote."""
+    """Side in pixels, from the header of a file of a rig or a delta."""
     try:
-        with safe_open(weights, framework="np") as file:
-            return int(json.loads(file.metadata()["config"])["size"])
+        return int(json.loads(_header(weights)["config"])["size"])
     except (OSError, SafetensorError, TypeError, KeyError, ValueError) as error:
         raise DrigError(
             f"{weights} is not the weights of a rig ({type(error).__name__}: {error}); give the .safetensors file that "
             f"training wrote"
         ) from None
+
+
+def _base_hash(name: str, weights: Path) -> str | None:
+    """What ties deltas and their base together: a delta's header names its base, a base's tensors are hashed."""
+    over = _header(weights).get("base")
+    if name != BASE:
+        return over
+    if over is not None:
+        raise DrigError(f"{weights} is a delta and cannot be the base rig; give the weights of a whole rig")
+    from drig.diffusion.deltas import content_hash  # brings PyTorch, which the ingress does without
+    from drig.diffusion.weights import EXTRA, read_file
+
+    _, tensors = read_file(weights)
+    return content_hash({name: tensor for name, tensor in tensors.items() if not name.startswith(EXTRA)})
+
+
+def _header(weights: Path) -> dict[str, str]:
+    with safe_open(weights, framework="np") as file:
+        return dict(file.metadata())
 
 
 def _sha256(path: Path) -> str:

@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 from drig.data.albums import Album, load_album, mean_shape
 from drig.data.albums.doctor import examine
 from drig.data.photos import save_png, to_network
+from drig.diffusion.deltas import is_delta
 from drig.diffusion.weights import load_weights
 from drig.editing import Editor, Face
 from drig.errors import DrigError
@@ -95,6 +96,8 @@ def train_identity(
 ) -> IdentityResult:
     """Personalise the rig in `base`; leaves weights.safetensors (mean shape inside) and sheet.png in `folder`.
 
+    With `training.delta_rank` the weights are a delta over `base`.
+
     holdout: photos kept from training to measure on, at most a quarter of the album. Called again after an
     interruption, it goes on from the newest checkpoint in `folder`. Raises DrigError for an album that cannot be used.
     """
@@ -117,9 +120,7 @@ def train_identity(
         on_progress=on_progress,
     )
     assert result.weights is not None, "nothing asks the loop to stop early"
-    own = Editor(
-        load_weights(result.weights).rig, editor.head, editor.estimator, mean_shape=editor.mean_shape, device=device
-    )
+    own = _own_editor(editor, result.weights, device)
     own.save(folder / WEIGHTS)
     after = [own.edit(faces[i]).image for i in shown]
     save_png(folder / SHEET, _sheet(own, [faces[i] for i in shown], [album.keys[i] for i in shown], before, after))
@@ -133,6 +134,16 @@ def train_identity(
         metrics=result.metrics,
         seconds=time.monotonic() - started,
     )
+
+
+def _own_editor(base: Editor, weights: Path, device: str) -> Editor:
+    """The editor of what training left, with the mean shape that it was trained with."""
+    if is_delta(weights):
+        own = base.personalised(weights)
+    else:
+        own = Editor(load_weights(weights).rig, base.head, base.estimator, device=device)
+    own.mean_shape = base.mean_shape
+    return own
 
 
 def fit_album(editor: Editor, album: Album) -> list[Face]:

@@ -25,6 +25,7 @@ import ray
 from drig import config as configs
 from drig import storage
 from drig.data.photos import is_video
+from drig.diffusion.deltas import content_hash
 from drig.diffusion.weights import load_weights
 from drig.errors import DrigError
 from drig.identities import BASE, Identities, UnknownIdentity, check_name
@@ -76,10 +77,13 @@ class PersonalizeConfig:
         self.training.share(1)
 
 
+_ON_GPUS: dict[str, Any] = {"workers": 8, "cluster": ClusterConfig(gpu=True)}
 PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {"training": TRAINING_PRESETS["tiny-stage2"]},
+    "tiny-delta": {"training": TRAINING_PRESETS["tiny-stage2-delta"]},
     # SPEC 1: batches of 4, 20,000 samples.
-    "paper": {"training": TRAINING_PRESETS["paper-stage2"], "workers": 8, "cluster": ClusterConfig(gpu=True)},
+    "paper": _ON_GPUS | {"training": TRAINING_PRESETS["paper-stage2"]},
+    "paper-delta": _ON_GPUS | {"training": TRAINING_PRESETS["paper-stage2-delta"]},
 }
 _CHANGEABLE = {  # what the same run may be continued with other values of
     "photos",
@@ -113,7 +117,9 @@ def personalize(config: PersonalizeConfig) -> list[IdentityResult]:
 def _name_base(config: PersonalizeConfig) -> str:
     """The rig that all start from, a file or `base:VERSION`: a later run can tell whether it is the same one."""
     if config.base is not None:
-        load_weights(config.base)
+        rig = load_weights(config.base).rig
+        if config.training.delta_rank is not None:  # who edits with the deltas will look for their base there
+            Identities(tracking_uri(config.runs)).check_base(content_hash(rig.state_dict()))
         return absolute(config.base)
     try:
         return f"{BASE}:{Identities(tracking_uri(config.runs)).get(BASE).version}"

@@ -255,7 +255,7 @@ def edit_people(config: QuickstartConfig, people: Sequence[IdentityResult]) -> l
     sheets = []
     for person in tqdm(people, unit="person", desc="edits"):
         place = str(config.photos) if person.name == config.own_name else str(config.folder / "albums" / person.name)
-        own = Editor.load(Path(person.folder) / WEIGHTS)
+        own = Editor.load(Path(person.folder) / WEIGHTS, base=base)
         album = load_album(place, own.detector, own.size)
         faces = dict(zip(album.keys, fit_album(own, album), strict=True))
         truth = None if person.name == config.own_name else _Truth(person.name, config.seed + ALBUM_SEED, own)
@@ -299,7 +299,8 @@ def edit_over_http(config: QuickstartConfig, person: IdentityResult) -> Served:
                 raise DrigError(f"{url}/v1/edits answered {answer.status_code}: {answer.text}")
             seconds.append(time.monotonic() - start)
     over_http = np.asarray(Image.open(io.BytesIO(answer.content)))
-    editor = Editor.load(Path(person.folder) / WEIGHTS)
+    base = Identities(tracking_uri(config.folder)).fetch(BASE)
+    editor = Editor.load(Path(person.folder) / WEIGHTS, base=base)
     here = editor.edit(read_photo(photo), controls=controls, seed=7).image
     difference = int(np.abs(over_http.astype(int) - here).max())
     print(f"   {seconds[1]:.2f} s an edit; largest difference to the same edit made here: {difference} of 255")

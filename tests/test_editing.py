@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from drig.data.photos import Photo, read_photo
+from drig.diffusion.deltas import Delta, save_delta
 from drig.diffusion.network import Rig, RigConfig
 from drig.diffusion.samplers import SAMPLERS
 from drig.diffusion.weights import save_weights
@@ -104,6 +105,52 @@ def test_saved_and_loaded_it_edits_the_same(editor: Editor, photos: list[Photo],
     assert loaded.mean_shape is not None
     one, two = (e.edit(photos[0], controls=Controls(yaw=10), steps=STEPS, aligned=True) for e in (own, loaded))
     assert np.array_equal(one.image, two.image)
+
+
+@pytest.fixture(scope="module")
+def delta(editor: Editor) -> Delta:
+    generator = torch.Generator().manual_seed(2)
+    delta = Delta.start(editor.rig, 2, generator)
+    for parameter in delta.requires_grad_(False).parameters():
+        parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+    return delta
+
+
+def test_people_who_are_deltas_share_the_rig_of_their_base(
+    editor: Editor, delta: Delta, photos: list[Photo], tmp_path: Path
+) -> None:
+    def edit(by: Editor) -> Photo:
+        return by.edit(photos[0], controls=Controls(yaw=10), steps=STEPS, aligned=True).image
+
+    mean_shape = torch.full((1, editor.head.shape_size), 0.2)
+    own = Editor(editor.rig, editor.head, editor.estimator, mean_shape=mean_shape, delta=delta)
+    editor.save(tmp_path / "base.safetensors")
+    own.save(tmp_path / "ann.safetensors")
+    assert (tmp_path / "ann.safetensors").stat().st_size < 0.1 * (tmp_path / "base.safetensors").stat().st_size
+    base = Editor.load(tmp_path / "base.safetensors")
+    before = edit(base)
+    base.rig.train()  # as training over it leaves it
+    ann = Editor.load(tmp_path / "ann.safetensors", base=base)
+    assert not base.rig.training
+    assert ann.rig is base.rig
+    assert ann.mean_shape is not None
+    alone = Editor.load(tmp_path / "ann.safetensors", base=tmp_path / "base.safetensors")
+    assert np.array_equal(edit(ann), edit(alone))
+    assert np.abs(edit(ann).astype(int) - edit(own)).max() <= 2  # of 255: the file is in float16
+    assert not np.array_equal(edit(ann), edit(Editor(base.rig, base.head, base.estimator, mean_shape=mean_shape)))
+    assert np.array_equal(edit(base), before)
+    assert base.mean_shape is None
+
+
+def test_a_delta_needs_its_base_as_it_was(editor: Editor, delta: Delta, tmp_path: Path) -> None:
+    save_delta(tmp_path / "ann.safetensors", delta, metadata={"head": "flame"})
+    with pytest.raises(DrigError, match="give the base rig"):
+        Editor.load(tmp_path / "ann.safetensors")
+    with pytest.raises(DrigError, match="head 'flame' and its base says 'open'"):
+        Editor.load(tmp_path / "ann.safetensors", base=editor)
+    other = Editor(Rig.from_seed(SMALL, 1), editor.head, editor.estimator)
+    with pytest.raises(DrigError, match="Give the weights that it was trained from"):
+        other.personalised(tmp_path / "ann.safetensors")
 
 
 def test_weights_that_do_not_name_their_head_are_refused(editor: Editor, tmp_path: Path) -> None:

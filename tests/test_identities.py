@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from moto import mock_aws
 from safetensors.numpy import save_file
 
 from drig.cli import main
+from drig.diffusion.deltas import content_hash
 from drig.errors import DrigError
 from drig.identities import BASE, Identities, UnknownIdentity
 from drig.tracking import Tracker, connect
@@ -21,6 +23,14 @@ def rig_file(folder: Path, value: float, size: int = 64) -> Path:
     """What the registry needs to see of a weights file: the header."""
     path = folder / "weights.safetensors"
     save_file({"w": np.full(4, value, np.float32)}, path, metadata={"config": json.dumps({"size": size})})
+    return path
+
+
+def delta_file(folder: Path, base: str, value: float) -> Path:
+    """What the registry needs to see of a delta."""
+    path = folder / "delta.safetensors"
+    header = {"format": "drig-delta", "base": base, "config": json.dumps({"size": 64})}
+    save_file({"w": np.full(4, value, np.float32)}, path, metadata=header)
     return path
 
 
@@ -35,7 +45,7 @@ def identities(uri: str, tmp_path: Path) -> Iterator[Identities]:
     """An empty registry."""
     registry = pickle.loads(pickle.dumps(Identities(uri, cache=tmp_path / "cache")))
     yield registry
-    for info in registry.list():
+    for info in reversed(registry.list()):  # the base last: it stays while there are deltas over it
         registry.delete(info.name)
 
 
@@ -127,6 +137,24 @@ def test_delete_removes_the_weights_of_all_versions(identities: Identities, tmp_
         identities.get("ada")
     with pytest.raises(UnknownIdentity):
         identities.delete("ada")
+
+
+def test_a_delta_is_kept_with_the_base_that_it_is_over(identities: Identities, tmp_path: Path) -> None:
+    old = content_hash({"w": torch.full((4,), 1.0)})
+    with pytest.raises(DrigError, match=f"the base rig {old[:16]}.* is not registered; register it: drig identities"):
+        identities.register("ada", delta_file(tmp_path, old, 0.1), album_report={"photos": 10})
+    for value in (1.0, 2.0):  # the people of the first base stay when a second one is live
+        identities.register_base(rig_file(tmp_path, value))
+    identities.register("ada", delta_file(tmp_path, old, 0.1), album_report={"photos": 10})
+    assert (identities.get("ada").base, identities.get(BASE, 1).base) == (old, old)
+    assert identities.get(BASE).version == 2
+    assert identities.fetch_base("ada") == identities.fetch(BASE, 1)
+    identities.register("zoe", rig_file(tmp_path, 3.0), album_report={"photos": 10})
+    assert [identities.fetch_base(name) for name in ("zoe", BASE)] == [None, None]
+    with pytest.raises(DrigError, match=r"1 identities are deltas over the base rig \(ada\)"):
+        identities.delete(BASE)
+    with pytest.raises(DrigError, match="is a delta and cannot be the base rig"):
+        identities.register_base(delta_file(tmp_path, old, 0.1))
 
 
 @pytest.mark.parametrize("name", ["", "-a", "a b", "a/b", "a@1", "ä", "a" * 65, "a\n"])

@@ -19,6 +19,8 @@ from drig.diffusion.network import Rig, RigConfig
 from drig.errors import DrigError
 
 FORMAT, VERSION = "drig-rig", "1"
+DELTA_FORMAT = "drig-delta"
+"""Of the files that hold a delta over a rig (`drig.diffusion.deltas`)."""
 EXTRA = "extra."
 
 
@@ -41,7 +43,6 @@ def save_weights(
 
     Raises DrigError where the place cannot be written to.
     """
-    path = Path(path)
     tensors = dict(rig.state_dict()) | {EXTRA + name: tensor for name, tensor in extra_tensors.items()}
     header = {
         "format": FORMAT,
@@ -49,9 +50,16 @@ def save_weights(
         "config": json.dumps(dataclasses.asdict(rig.config)),
         "metadata": json.dumps(dict(metadata)),
     }
+    write_file(Path(path), header, tensors)
+
+
+def write_file(path: Path, header: Mapping[str, str], tensors: Mapping[str, Tensor]) -> None:
+    """A safetensors file, whole or not at all. Raises DrigError where the place cannot be written to."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary, metadata=header)
+        save_file(
+            {name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary, metadata=dict(header)
+        )
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)
@@ -66,8 +74,13 @@ def load_weights(path: str | Path, *, size: int | None = None) -> LoadedWeights:
     Raises DrigError for a file that is missing, damaged, not a rig's, of another size than asked for, or whose tensors
     are not those of its configuration.
     """
-    header, tensors = _read(Path(path))
-    config = _config(path, header)
+    header, tensors = read_file(Path(path))
+    if header.get("format") == DELTA_FORMAT:
+        raise DrigError(
+            f"{path} is a delta: it needs its base, and cannot stand where a whole rig is wanted. "
+            "Give the weights of a whole rig, such as its base's."
+        )
+    config = read_config(path, header, FORMAT, VERSION)
     if size is not None and config.size != size:
         raise DrigError(
             f"{path} holds a rig for {config.size} px and {size} px are needed. "
@@ -86,8 +99,8 @@ def load_weights(path: str | Path, *, size: int | None = None) -> LoadedWeights:
     return LoadedWeights(rig.eval(), extra, json.loads(header["metadata"]))
 
 
-def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """The metadata and the tensors of a safetensors file."""
+def read_file(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """The metadata and the tensors of a safetensors file. Raises DrigError for one that is missing or damaged."""
     if not path.is_file():
         raise DrigError(f"no weights at {path}. Give the path of a .safetensors file that training wrote.")
     try:
@@ -99,12 +112,12 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         ) from error
 
 
-def _config(path: str | Path, header: Mapping[str, str]) -> RigConfig:
-    """The configuration that a weights file carries."""
-    if (header.get("format"), header.get("version")) != (FORMAT, VERSION):
+def read_config(path: str | Path, header: Mapping[str, str], file_format: str, version: str) -> RigConfig:
+    """The configuration that a file of our making carries. Raises DrigError for another format, and for a bad one."""
+    if (header.get("format"), header.get("version")) != (file_format, version):
         raise DrigError(
-            f"{path} says format {header.get('format')!r}, version {header.get('version')!r}; weights of a rig say "
-            f"{FORMAT!r}, {VERSION!r}. Give a file that this version's training wrote."
+            f"{path} says format {header.get('format')!r}, version {header.get('version')!r}; wanted are "
+            f"{file_format!r}, {version!r}. Give a file that this version's training wrote."
         )
     try:
         fields: dict[str, Any] = json.loads(header["config"])

@@ -1,6 +1,7 @@
 """Checkpoints of a run: folders `checkpoint_<samples seen>` in its work folder.
 
-    rig.safetensors        the weights            ema.safetensors   the averaged weights, if the run has them
+    rig.safetensors        the weights; delta.safetensors, in float32, where a delta over a base is trained
+    ema.safetensors        the averaged weights or delta, if the run has them
     optimizer.safetensors  Adam's state, `<parameter>/<moment>`
     progress.json          samples seen, both configs, the dataset's size, last metrics, SHA-256 of the other files
 
@@ -21,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from drig.config import flatten
+from drig.diffusion.deltas import Delta, load_delta, save_delta
 from drig.diffusion.network import Rig
 from drig.diffusion.weights import load_weights, save_weights
 from drig.errors import DrigError
@@ -38,16 +40,23 @@ class State:
     """All that training changes, and what a checkpoint of it must agree with."""
 
     rig: Rig
-    ema: Ema | None
+    delta: Delta | None
+    """What is trained instead of the rig, if anything is."""
+    ema: Ema[Rig | Delta] | None
     optimizer: torch.optim.Optimizer
     config: TrainingConfig
     dataset_size: int
     samples_seen: int
     metrics: dict[str, float]
 
-    def rigs(self) -> dict[str, Rig]:
-        """The networks that a checkpoint holds, by file name."""
-        return {"rig.safetensors": self.rig} | ({"ema.safetensors": self.ema.rig} if self.ema else {})
+    @property
+    def trained(self) -> Rig | Delta:
+        return self.rig if self.delta is None else self.delta
+
+    def networks(self) -> dict[str, Rig | Delta]:
+        """What a checkpoint holds, by file name."""
+        name = "rig.safetensors" if self.delta is None else "delta.safetensors"
+        return {name: self.trained} | ({"ema.safetensors": self.ema.average} if self.ema else {})
 
     def identity(self) -> dict[str, Any]:
         """What has to be equal for one run to be the continuation of another, as flat JSON values."""
@@ -63,8 +72,11 @@ def save(workdir: Path, state: State) -> Path:
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        for name, rig in state.rigs().items():
-            save_weights(temporary / name, rig)
+        for name, network in state.networks().items():
+            if isinstance(network, Delta):
+                save_delta(temporary / name, network, dtype=torch.float32)
+            else:
+                save_weights(temporary / name, network)
         save_file(_optimizer_tensors(state), temporary / "optimizer.safetensors")
         progress = {
             "format": FORMAT,
@@ -159,14 +171,17 @@ def _require_same_run(folder: Path, state: State, found: Mapping[str, Any]) -> N
 
 
 def _load(folder: Path, state: State) -> None:
-    for name, rig in state.rigs().items():
+    for name, network in state.networks().items():
+        if isinstance(network, Delta):
+            network.load_state_dict(load_delta(folder / name, state.rig, network.base).delta.state_dict())
+            continue
         weights = load_weights(folder / name).rig.state_dict()
         if not state.config.train_encoder:
-            _require_same_encoder(folder, rig, weights)
-        rig.load_state_dict(weights)
+            _require_same_encoder(folder, network, weights)
+        network.load_state_dict(weights)
     tensors = load_file(folder / "optimizer.safetensors")
     moments: dict[int, dict[str, Tensor]] = {}
-    for index, name in enumerate(trained_parameters(state.rig)):
+    for index, name in enumerate(trained_parameters(state.trained)):
         moments[index] = {key.rpartition("/")[2]: t for key, t in tensors.items() if key.rpartition("/")[0] == name}
     groups = state.optimizer.state_dict()["param_groups"]
     state.optimizer.load_state_dict({"state": moments, "param_groups": groups})
@@ -182,13 +197,13 @@ def _require_same_encoder(folder: Path, rig: Rig, weights: Mapping[str, Tensor])
             )
 
 
-def trained_parameters(rig: Rig) -> dict[str, torch.nn.Parameter]:
+def trained_parameters(network: Rig | Delta) -> dict[str, torch.nn.Parameter]:
     """The parameters that the optimiser holds, in its order, by name."""
-    return {name: parameter for name, parameter in rig.named_parameters() if parameter.requires_grad}
+    return {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
 
 
 def _optimizer_tensors(state: State) -> dict[str, Tensor]:
-    names = list(trained_parameters(state.rig))
+    names = list(trained_parameters(state.trained))
     moments = state.optimizer.state_dict()["state"]
     return {
         f"{names[i]}/{key}": tensor.cpu().contiguous()

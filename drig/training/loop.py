@@ -13,10 +13,11 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset
 
 from drig.config import to_dict
+from drig.diffusion.deltas import Delta, save_delta
 from drig.diffusion.network import Rig
 from drig.diffusion.weights import save_weights
 from drig.errors import DrigError
-from drig.randomness import derive_seed
+from drig.randomness import derive_seed, torch_generator
 from drig.training import checkpoints
 from drig.training.checkpoints import State, trained_parameters
 from drig.training.config import TrainingConfig
@@ -37,7 +38,8 @@ class TrainingResult:
     """What a call of `train` came to."""
 
     weights: Path | None
-    """The trained rig (the averaged weights if the run averages). None when stopped before the end of the budget."""
+    """The trained rig or, with `delta_rank`, the delta over the one given (the averaged weights if the run averages).
+    None when stopped before the end of the budget."""
     samples_seen: int
     metrics: dict[str, float]
     """The last report: loss, loss_quarter_1..4 by timestep, gradient_norm, samples_per_second, learning_rate."""
@@ -56,6 +58,8 @@ def train(
     should_stop: Callable[[], bool] | None = None,
 ) -> TrainingResult:
     """Train `rig` in place, on the device it is on, and write `workdir`/weights.safetensors.
+
+    With `delta_rank` the rig stays as it is, frozen, and the file is that of a delta over it.
 
     dataset: map-style with a length; item -> image (3, S, S) in [-1, 1] and buffers (9, S, S), float32.
     workdir: holds the checkpoints; calling again with the same arguments goes on from the newest, and a finished run
@@ -102,17 +106,22 @@ class _Worker:
         # Data
         self.dataset, self.dataset_size = dataset, _length(dataset)
         # Model
+        delta = None
+        if config.delta_rank is not None:
+            delta = Delta.start(rig, config.delta_rank, torch_generator(config.seed, "delta"))
+        trained = rig if delta is None else delta
         self.objective = Objective(
             rig,
             train_encoder=config.train_encoder,
             autocast=autocast_dtype(config.precision, self.device),
             p2_k=config.p2_k,
+            delta=delta,
         )
         # Optimizer
-        self.parameters = list(trained_parameters(rig).values())
+        self.parameters = list(trained_parameters(trained).values())
         optimizer = torch.optim.Adam(self.parameters, lr=config.learning_rate, fused=True)
-        ema = Ema(rig, config.ema_half_life, train_encoder=config.train_encoder) if config.ema_half_life else None
-        self.state = State(rig, ema, optimizer, config, self.dataset_size, samples_seen=0, metrics={})
+        ema = Ema(trained, config.ema_half_life, train_encoder=config.train_encoder) if config.ema_half_life else None
+        self.state = State(rig, delta, ema, optimizer, config, self.dataset_size, samples_seen=0, metrics={})
 
     def run(
         self,
@@ -223,8 +232,8 @@ class _Worker:
 
     def _save(self) -> Path | None:
         if self.world_size > 1 and self.config.train_encoder:
-            for rig in self.state.rigs().values():
-                for statistic in rig.encoder.buffers():
+            for network in self.state.networks().values():
+                for statistic in network.buffers():
                     if statistic.is_floating_point():
                         dist.all_reduce(statistic)
                         statistic /= self.world_size
@@ -256,7 +265,11 @@ class _Worker:
                 "samples_seen": state.samples_seen,
                 "metrics": state.metrics,
             }
-            save_weights(path, state.ema.rig if state.ema else state.rig, metadata=metadata)
+            network = state.ema.average if state.ema else state.trained
+            if isinstance(network, Delta):
+                save_delta(path, network, metadata=metadata)
+            else:
+                save_weights(path, network, metadata=metadata)
         if self.world_size > 1:
             dist.barrier()
         return TrainingResult(path, state.samples_seen, state.metrics)

@@ -19,7 +19,7 @@ from deployments import replica
 from deployments.replica import EditReplica, encode_png
 from deployments.schema import Edited, EditJob, Refused
 from drig.errors import PhotoRejected
-from drig.identities import Identities
+from drig.identities import BASE, Identities
 
 WHITE = np.full((8, 8, 3), 255, np.uint8)
 
@@ -29,11 +29,17 @@ class WaitingEditor:
     """Stands in for Editor: its picture is the seed, its steps take 20 ms, and it finds no face in a black photo."""
 
     steps_done = 0
+    loaded = 0
 
     @classmethod
     def load(cls, weights: Path, *, device: str) -> "WaitingEditor":
         assert weights.is_file()
+        cls.loaded += 1
         return cls()
+
+    def personalised(self, delta: Path) -> "WaitingEditor":
+        assert delta.is_file()
+        return WaitingEditor()
 
     def read(self, photo: np.ndarray, *, aligned: bool) -> np.ndarray:
         if not photo.any():
@@ -57,13 +63,22 @@ def identities(tmp_path_factory: pytest.TempPathFactory) -> Identities:
         save_file({"w": np.full(1, number, np.float32)}, weights, metadata={"config": json.dumps({"size": 64})})
         registry.register(name, weights, album_report={"photos": 3})
     registry.fetch("lost").unlink()
+    weights = folder / "base.safetensors"
+    save_file({"w": np.zeros(1, np.float32)}, weights, metadata={"config": json.dumps({"size": 64})})
+    registry.register_base(weights)
+    base = registry.get(BASE).base
+    assert base is not None
+    for number, name in enumerate(("ann", "bob")):
+        header = {"config": json.dumps({"size": 64}), "base": base}
+        save_file({"w": np.full(1, number, np.float32)}, folder / "delta.safetensors", metadata=header)
+        registry.register(name, folder / "delta.safetensors", album_report={"photos": 3})
     return registry
 
 
 @pytest.fixture
 def edits(identities: Identities, monkeypatch: pytest.MonkeyPatch) -> EditReplica:
     monkeypatch.setattr(replica, "_import_editor", lambda: WaitingEditor)
-    WaitingEditor.steps_done = 0
+    WaitingEditor.steps_done = WaitingEditor.loaded = 0
     return EditReplica(identities.tracking_uri, "cpu")
 
 
@@ -82,6 +97,17 @@ def test_an_edit_comes_back_as_a_png(edits: EditReplica) -> None:
     assert isinstance(answer, Edited)
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(answer.png))), np.full((4, 4, 3), 7))
     assert answer.warnings == ("beware",)
+
+
+def test_people_who_are_deltas_share_one_base(edits: EditReplica) -> None:
+    async def edit_with(*people: str) -> None:
+        for person in people:
+            assert isinstance(await edits.edit(person, job()), Edited)
+
+    asyncio.run(edit_with("ann@1", "bob@1", "base@1"))
+    assert WaitingEditor.loaded == 1
+    asyncio.run(edit_with("ada@1"))  # a whole rig
+    assert WaitingEditor.loaded == 2
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,22 @@ def test_leaves_a_rig_with_the_mean_shape_inside(base: Path, album: Path, tmp_pa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos.json", "sheet.png", "weights.safetensors"]
     assert IdentityResult.from_json(result.to_json()) == result
     assert set(result.measures()) == {"before_psnr", "before_ssim", "after_psnr", "after_ssim"}
+
+
+def test_a_delta_is_the_person_over_the_base(base: Path, album: Path, tmp_path: Path) -> None:
+    result = run(base, album, tmp_path, replace(TRAINING, delta_rank=2))
+    with pytest.raises(DrigError, match="is a delta"):
+        Editor.load(tmp_path / "weights.safetensors")
+    own = Editor.load(tmp_path / "weights.safetensors", base=base)
+    assert own.mean_shape is not None
+    assert result.after is not None
+    assert result.after != result.before
+    (held,) = result.album["held_out"]
+    album_ = load_album(str(album), own.detector, 32)
+    faces = dict(zip(album_.keys, fit_album(own, album_), strict=True))
+    again = quality([own.edit(faces[held]).image], [faces[held].portrait.image])
+    assert again is not None
+    assert again.psnr == pytest.approx(result.after.psnr, abs=0.05)
 
 
 def test_interrupted_training_goes_on_to_the_same_rig(base: Path, album: Path, tmp_path: Path) -> None:

@@ -125,6 +125,10 @@ def test_presets() -> None:
     paper = PersonalizeConfig(photos="-", **PRESETS["paper"])
     assert (paper.training.batch, paper.training.samples) == (4, 20_000)
     assert paper.cluster.gpu
+    for name in ("tiny", "paper"):  # the same budget, with a rate of its own
+        whole, delta = (PRESETS[preset]["training"] for preset in (name, f"{name}-delta"))
+        assert delta.delta_rank == 8
+        assert replace(delta, delta_rank=None, learning_rate=whole.learning_rate) == whole
 
 
 @pytest.mark.parametrize(
@@ -166,6 +170,17 @@ def test_bad_input_is_exit_code_2_and_leaves_nothing(
     assert main(["--photos", str(people), "--base", str(people / "ann/0.png"), *run]) == 2
     assert "not a safetensors file" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_deltas_want_their_base_in_the_registry(config: PersonalizeConfig) -> None:
+    """Before anything is trained: nobody could edit with them."""
+    assert config.base is not None
+    deltas = replace(config, training=replace(TRAINING, delta_rank=2))
+    with pytest.raises(DrigError, match="register it: drig identities"):
+        personalize(deltas)
+    assert not Path(config.storage).exists()
+    Identities(tracking_uri(config.runs)).register_base(Path(config.base))
+    assert module._name_base(deltas) == config.base
 
 
 def test_report_says_how_much_closer(capsys: pytest.CaptureFixture[str]) -> None:

@@ -90,10 +90,11 @@ def test_the_checkpoint_of_another_run_is_refused(changes: dict[str, Any], diffe
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_stage2_from_another_base_is_refused(tmp_path: Path) -> None:
-    run(tmp_path, samples=8, train_encoder=False)
-    with pytest.raises(DrigError, match="other starting weights"):
-        run(tmp_path, seed=1, train_encoder=False)
+@pytest.mark.parametrize(("delta_rank", "message"), [(None, "other starting weights"), (2, "Give the weights that it")])
+def test_stage2_from_another_base_is_refused(delta_rank: int | None, message: str, tmp_path: Path) -> None:
+    run(tmp_path, samples=8, train_encoder=False, delta_rank=delta_rank)
+    with pytest.raises(DrigError, match=message):
+        run(tmp_path, seed=1, train_encoder=False, delta_rank=delta_rank)
 
 
 def test_a_checkpoint_from_elsewhere_is_adopted(tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ def test_paper_settings() -> None:
         ({"keep": 0}, "keep is 0"),
         ({"ema_half_life": 0}, "or null for none"),
         ({"loader_workers": -1}, "loader_workers is -1"),
+        ({"delta_rank": 0, "train_encoder": False}, "delta_rank is 0: it must be positive, or null for none"),
+        ({"delta_rank": 4, "train_encoder": True}, "delta_rank is 4: it needs train_encoder false"),
         ({"samples": 100, "warmup": 101}, "between 0 and the 100 samples"),
     ],
 )

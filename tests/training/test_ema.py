@@ -17,7 +17,7 @@ def test_a_weight_has_lost_half_of_its_share_after_the_half_life() -> None:
     fill(rig, 0.0)
     for step in range(16):  # 16 steps of 4 samples; far into training
         ema.update(4, 1_000_000 + 4 * step)
-    for tensor in [*ema.rig.parameters(), ema.rig.get_buffer("encoder.bn1.running_var")]:
+    for tensor in [*ema.average.parameters(), ema.average.get_buffer("encoder.bn1.running_var")]:
         torch.testing.assert_close(tensor, torch.full_like(tensor, 0.5))
 
 
@@ -27,16 +27,16 @@ def test_young_averages_forget_the_start() -> None:
     ema = Ema(rig, 1_000_000, train_encoder=True)
     fill(rig, 0.0)
     ema.update(4, 40)
-    weight = next(ema.rig.parameters())
+    weight = next(ema.average.parameters())
     torch.testing.assert_close(weight, torch.full_like(weight, 0.5 ** (4 / (RAMP * 40))))
 
 
 def test_a_frozen_encoder_is_not_averaged() -> None:
     rig = small_rig()
     ema = Ema(rig, 64, train_encoder=False)
-    before = {name: tensor.clone() for name, tensor in ema.rig.encoder.state_dict().items()}
+    before = {name: tensor.clone() for name, tensor in ema.average.encoder.state_dict().items()}
     fill(rig, 3.0)
     ema.update(4, 1_000)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in ema.rig.encoder.state_dict().items())
-    assert all(float(tensor.min()) != float("inf") for tensor in ema.rig.denoisingUNet.parameters())
-    assert not torch.equal(ema.rig.get_parameter("denoisingUNet.out.2.bias"), torch.zeros(3))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in ema.average.encoder.state_dict().items())
+    assert all(float(tensor.min()) != float("inf") for tensor in ema.average.denoisingUNet.parameters())
+    assert not torch.equal(ema.average.get_parameter("denoisingUNet.out.2.bias"), torch.zeros(3))

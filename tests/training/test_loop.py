@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from drig.diffusion.deltas import content_hash, load_delta
 from drig.diffusion.weights import load_weights
 from drig.errors import DrigError
 from drig.training import checkpoints
@@ -55,6 +56,38 @@ def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path: Path
     assert resumed.weights is not None
     assert tensors_equal(load_file(whole.weights), load_file(resumed.weights))
     assert not tensors_equal(load_file(whole.weights), small_rig().state_dict())
+
+
+def test_an_interrupted_delta_is_resumed_bit_for_bit_and_is_all_that_is_kept(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"train_encoder": False, "delta_rank": 2, "precision": "fp32", "micro_batch": 2}
+    whole = run(tmp_path / "whole", **changes)
+    with pytest.raises(Interrupted):
+        run(tmp_path / "two", callbacks={"on_progress": interrupt_at(24)}, checkpoint_every=16, **changes)
+    resumed = run(tmp_path / "two", checkpoint_every=16, **changes)
+    names = ["delta.safetensors", "ema.safetensors", "optimizer.safetensors"]
+    assert sorted(path.name for path in checkpoints.find(tmp_path / "two")[0].iterdir()) == [*names, "progress.json"]
+    for name in names:
+        assert tensors_equal(newest(tmp_path / "whole", name), newest(tmp_path / "two", name))
+        assert not any("encoder" in tensor for tensor in newest(tmp_path / "two", name))
+    assert whole.weights is not None
+    assert resumed.weights is not None
+    assert tensors_equal(load_file(whole.weights), load_file(resumed.weights))
+
+
+def test_a_delta_is_trained_over_a_rig_that_stays(tmp_path: Path) -> None:
+    rig, before = small_rig(), small_rig().state_dict()
+    config = small_training(train_encoder=False, delta_rank=2)
+    result = train(config, rig, small_dataset(), workdir=tmp_path)  # type: ignore[arg-type]
+    assert tensors_equal(dict(rig.state_dict()), dict(before))
+    assert result.weights is not None
+    loaded = load_delta(result.weights, rig, content_hash(before))
+    assert loaded.metadata["training"]["delta_rank"] == loaded.delta.rank == 2
+    averaged = newest(tmp_path, "ema.safetensors")
+    assert any(bool(tensor.any()) for name, tensor in averaged.items() if name.endswith(".up"))
+    for name, tensor in load_file(result.weights).items():
+        assert torch.equal(tensor, averaged[name].half())
+    trained = newest(tmp_path, "optimizer.safetensors")
+    assert sum(t.numel() for n, t in trained.items() if n.endswith("/exp_avg")) == loaded.delta.size
 
 
 def test_the_global_random_state_is_given_back(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 import torch
 from torch import Tensor
 
+from drig.diffusion.deltas import Delta
 from drig.diffusion.loss import p2_loss
 from drig.training.objective import Objective, frozen_codes
 from tests.training.conftest import small_dataset, small_rig
@@ -46,6 +47,16 @@ def test_an_encoder_frozen_before_trains_again() -> None:
     Objective(rig, train_encoder=True, autocast=None).train()
     assert all(module.training for module in rig.encoder.modules())
     assert all(parameter.requires_grad for parameter in rig.encoder.parameters())
+
+
+def test_with_a_delta_nothing_else_has_a_gradient() -> None:
+    """Neither time nor memory goes into gradients of the base."""
+    rig = small_rig()
+    delta = Delta.start(rig, 2, torch.Generator().manual_seed(0))
+    objective = Objective(rig, train_encoder=False, autocast=None, delta=delta).train()
+    torch.nn.init.normal_(rig.get_parameter("denoisingUNet.out.2.weight"))
+    objective(**batch()).sum().backward()
+    assert {p for p in objective.parameters() if p.grad is not None} == set(delta.parameters())
 
 
 def test_codes_known_beforehand_give_the_same_losses() -> None:

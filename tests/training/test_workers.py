@@ -15,15 +15,16 @@ from tests.training.conftest import distance, small_dataset, small_rig, small_tr
 
 STAGE1 = small_training(samples=4)
 STAGE2 = small_training(samples=32, train_encoder=False, micro_batch=1)
+DELTA = small_training(samples=32, train_encoder=False, micro_batch=1, delta_rank=2)
 
 
 def worker(rank: int, folder: Path) -> None:
-    """One of two: stage 2, then stage 1 of another rig; leaves the weights as this rank has them."""
+    """One of two: stage 2, that as a delta, and stage 1; leaves the rigs as this rank has them."""
     dist.init_process_group(
         "gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=2, timeout=timedelta(seconds=200)
     )
     reported: list[int] = []
-    for name, config in (("stage2", STAGE2), ("stage1", STAGE1)):
+    for name, config in (("stage2", STAGE2), ("delta", DELTA), ("stage1", STAGE1)):
         rig = small_rig(dropout=0.0)
         result = train(
             config,
@@ -46,7 +47,7 @@ def worker(rank: int, folder: Path) -> None:
             rank=rank,
             world_size=2,
         )
-    assert reported == [8, 16, 24, 32, 4]
+    assert reported == [8, 16, 24, 32, 8, 16, 24, 32, 4]
     dist.destroy_process_group()
 
 
@@ -63,6 +64,12 @@ def test_two_workers_train_like_one(tmp_path: Path) -> None:
     assert tensors_equal(ranks[0], ranks[1])
     # Adam makes full steps of a bias before a normalisation, whose gradient is nothing but rounding.
     assert distance(ranks[0], alone.state_dict()) < 5e-3 * distance(ranks[0], start)
+
+    alone = small_rig(dropout=0.0)
+    train(DELTA, alone, small_dataset(), workdir=tmp_path / "alone_delta")  # type: ignore[arg-type]
+    deltas = [load_file(tmp_path / name / "weights.safetensors") for name in ("delta", "alone_delta")]
+    ups = [{name: tensor for name, tensor in delta.items() if name.endswith(".up")} for delta in deltas]
+    assert distance(ups[0], ups[1]) < 5e-2 * distance(ups[1], {name: 0 * tensor for name, tensor in ups[1].items()})
 
     # Stage 1, one step: the means of the halves that each worker saw average to that of the batch.
     alone = small_rig(dropout=0.0)

@@ -1,0 +1,146 @@
+import copy
+from typing import Any
+
+import pytest
+import torch
+
+from drig.diffusion.deltas import Delta, attached
+from drig.diffusion.deltas.changes import LowRank
+from drig.diffusion.network import Rig
+from drig.errors import DrigError
+from tests import parity
+from tests.diffusion.deltas.conftest import Inputs, random_delta, tuned_rig
+
+
+def hooks(rig: Rig) -> int:
+    return sum(len(module._forward_hooks) for module in rig.modules())
+
+
+def test_a_fresh_delta_changes_nothing_and_can_learn(rig: Rig, inputs: Inputs) -> None:
+    delta, before = Delta.start(rig, 4, torch.Generator().manual_seed(0)), rig.denoise(*inputs)
+    with attached(rig, delta):
+        after = rig.denoise(*inputs)
+    assert torch.equal(before, after)
+    after.square().mean().backward()
+    gradients = {name: parameter.grad for name, parameter in delta.named_parameters()}
+    assert all(grad is not None for grad in gradients.values())
+    assert all(bool(grad.any()) for name, grad in gradients.items() if grad is not None and name.endswith("up"))
+    assert all(parameter.grad is None for parameter in rig.parameters())  # what makes training it cheap
+
+
+def test_every_number_of_the_unet_can_change(rig: Rig) -> None:
+    changed = Delta.start(rig, 1, torch.Generator()).changes
+    names = {f"{layer}.{part}" for layer in changed for part in ("weight", "bias")}
+    assert names == {name for name, _ in rig.denoisingUNet.named_parameters()}
+
+
+def test_merged_and_attached_are_the_same(rig: Rig, inputs: Inputs) -> None:
+    delta, merged = random_delta(rig, 1), copy.deepcopy(rig)
+    delta.merge_into(merged)
+    with attached(rig, delta):
+        expected = rig.denoise(*inputs)
+    assert (expected - rig.denoise(*inputs)).abs().max() > 0.1
+    torch.testing.assert_close(merged.denoise(*inputs), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_the_rig_is_left_as_it_was(rig: Rig, inputs: Inputs) -> None:
+    before = {name: tensor.clone() for name, tensor in rig.state_dict().items()}
+    base = rig.denoise(*inputs)
+    with attached(rig, random_delta(rig, 1)):
+        assert rig.state_dict().keys() == before.keys()
+    with pytest.raises(ZeroDivisionError), attached(rig, random_delta(rig, 1)):
+        raise ZeroDivisionError
+    assert hooks(rig) == 0
+    assert all(torch.equal(tensor, before[name]) for name, tensor in rig.state_dict().items())
+    with attached(rig, None):
+        assert torch.equal(rig.denoise(*inputs), base)
+
+
+def test_a_batch_may_mix_people(rig: Rig, inputs: Inputs) -> None:
+    """Of different ranks; each sample is as it is with its own person's delta alone."""
+    ann, bob, cut = random_delta(rig, 1), random_delta(rig, 2, rank=7), Delta.between(rig, tuned_rig(rig), budget=9_000)
+    people = [ann, bob, cut]
+    alone = []
+    for i, delta in enumerate(people):
+        with attached(rig, delta):
+            alone.append(rig.denoise(*(tensor[i : i + 1] for tensor in inputs)))
+    with attached(rig, people):
+        mixed = rig.denoise(*inputs)
+    torch.testing.assert_close(mixed, torch.cat(alone), atol=1e-4, rtol=1e-4)
+
+
+def test_it_can_be_compiled(rig: Rig) -> None:
+    """A part of the UNet, which has all kinds of layers: the whole takes a minute."""
+    part = rig.denoisingUNet.middle_block
+    given = (parity.randn("features", 2, 64, 4, 4), parity.randn("embedding", 2, 128), parity.randn("code", 2, 8))
+    with attached(rig, random_delta(rig, 1)), torch.no_grad():
+        compiled: Any = torch.compile(part, backend="eager", fullgraph=True)
+        expected = part(*given)
+        torch.testing.assert_close(compiled(*given), expected)
+    assert not torch.allclose(part(*given), expected, atol=0.1)
+
+
+def test_autocast_keeps_its_type(rig: Rig, inputs: Inputs) -> None:
+    with attached(rig, random_delta(rig, 1)), torch.autocast("cpu", torch.bfloat16):
+        assert rig.denoise(*inputs).dtype == torch.bfloat16
+
+
+def test_one_delta_at_a_time(rig: Rig) -> None:
+    delta = random_delta(rig, 1)
+    with attached(rig, delta), pytest.raises(DrigError, match="attached already"), attached(rig, delta):
+        pass
+    other = Rig(rig.config.__class__(**(vars(rig.config) | {"base_channels": 64})))
+    with pytest.raises(DrigError, match="Use it with its own base"), attached(other, delta):
+        pass
+    with pytest.raises(DrigError, match="Use it with its own base"):
+        delta.merge_into(other)
+    with attached(rig, delta):  # a failed attempt left nothing behind
+        pass
+
+
+def test_a_difference_at_full_rank_is_exact(rig: Rig, inputs: Inputs) -> None:
+    tuned, merged = tuned_rig(rig), copy.deepcopy(rig)
+    Delta.between(rig, tuned, rank=10_000).merge_into(merged)
+    for name, tensor in tuned.denoisingUNet.state_dict().items():
+        torch.testing.assert_close(merged.denoisingUNet.state_dict()[name], tensor, atol=1e-6, rtol=0)
+
+
+def test_a_difference_cut_to_a_rank_is_the_nearest_of_that_rank(rig: Rig) -> None:
+    tuned = tuned_rig(rig)
+    delta, before, after = Delta.between(rig, tuned, rank=3), rig.denoisingUNet, tuned.denoisingUNet
+    assert delta.rank == 3
+    for name, change in delta.changes.items():
+        names = [f"{name}.{part}" for part in ("weight", "bias")]
+        weight, bias = (after.get_parameter(each) - before.get_parameter(each) for each in names)
+        assert torch.equal(change.bias, bias)
+        if isinstance(change, LowRank):
+            difference = weight.flatten(1)
+            singular = torch.linalg.svdvals(difference)
+            error = (difference - change.up @ change.down.flatten(1)).norm()
+            torch.testing.assert_close(error, singular[3:].norm(), atol=1e-5, rtol=1e-4)
+
+
+def test_a_budget_goes_where_it_pays_most(rig: Rig) -> None:
+    tuned = tuned_rig(rig)
+    tuned.denoisingUNet.get_parameter("middle_block.0.in_layers.2.weight").add_(0.2)  # rank 1, and large
+    tuned.denoisingUNet.get_parameter("middle_block.2.in_layers.2.weight").copy_(  # and one that did not move
+        rig.denoisingUNet.get_parameter("middle_block.2.in_layers.2.weight")
+    )
+    uniform = Delta.between(rig, tuned, rank=4)
+    budgeted = Delta.between(rig, tuned, budget=uniform.size)
+    assert uniform.size - 1_000 < budgeted.size <= uniform.size
+    ranks = {name: change.rank for name, change in budgeted.changes.items() if isinstance(change, LowRank)}
+    assert ranks["middle_block.2.in_layers.2"] == 0 < ranks["middle_block.0.in_layers.2"]
+    errors = []
+    for delta in (uniform, budgeted):
+        merged = copy.deepcopy(rig)
+        delta.merge_into(merged)
+        pairs = zip(merged.parameters(), tuned.parameters(), strict=True)
+        errors.append(sum(float((one - other).square().sum()) for one, other in pairs))
+    assert errors[1] < errors[0]
+
+
+def test_a_rank_or_a_budget(rig: Rig) -> None:
+    for both in ({}, {"rank": 1, "budget": 9}):
+        with pytest.raises(DrigError, match="either a rank or a budget"):
+            Delta.between(rig, rig, **both)
