@@ -71,8 +71,8 @@ def write_file(path: Path, header: Mapping[str, str], tensors: Mapping[str, Tens
 def load_weights(path: str | Path, *, size: int | None = None) -> LoadedWeights:
     """Read what `save_weights` wrote. `size`: the image size that the caller needs, pixels; None takes any.
 
-    Raises DrigError for a file that is missing, damaged, not a rig's, of another size than asked for, or whose tensors
-    are not those of its configuration.
+    Raises DrigError for a file that is missing, damaged, not a rig's, of another size than asked for, whose tensors
+    are not those of its configuration, or hold numbers that are not finite.
     """
     header, tensors = read_file(Path(path))
     if header.get("format") == DELTA_FORMAT:
@@ -95,6 +95,7 @@ def load_weights(path: str | Path, *, size: int | None = None) -> LoadedWeights:
             f"{path}: {len(problems)} of its tensors are not those of the configuration it carries: "
             f"{'; '.join(problems[:3])}. The file was altered after it was written: get it again."
         )
+    require_finite(path, tensors)
     rig.load_state_dict(tensors, assign=True)
     return LoadedWeights(rig.eval(), extra, json.loads(header["metadata"]))
 
@@ -127,6 +128,16 @@ def read_config(path: str | Path, header: Mapping[str, str], file_format: str, v
         raise DrigError(
             f"{path} carries a configuration that cannot be read: {error!r}. Get the file again."
         ) from error
+
+
+def require_finite(path: str | Path, tensors: Mapping[str, Tensor]) -> None:
+    """Raises DrigError where a training that diverged left its traces."""
+    bad = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+    if bad:
+        raise DrigError(
+            f"{path} has numbers that are not finite, in {len(bad)} of its tensors, the first {bad[0]}. "
+            "Train it again at a lower learning_rate, or take an earlier checkpoint."
+        )
 
 
 def _differences(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:

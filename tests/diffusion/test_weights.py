@@ -106,6 +106,15 @@ def test_tensors_that_are_not_the_configurations(path: Path) -> None:
         assert part in str(error.value)
 
 
+def test_numbers_that_are_not_finite(path: Path) -> None:
+    rig = load_weights(path).rig
+    with torch.no_grad():
+        rig.encoder.fc.bias[3] = torch.nan
+    save_weights(path, rig)
+    with pytest.raises(DrigError, match=r"not finite, in 1 of its tensors, the first encoder\.fc\.bias"):
+        load_weights(path)
+
+
 @pytest.mark.parametrize(
     "config",
     ["{", "[]", json.dumps({"size": 32}), json.dumps({"size": 32, "channel_mult": [1], "colour": "red"})],

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from drig.diffusion.deltas.changes import Affine, Change, LowRank, LowRankLayer
 from drig.diffusion.deltas.delta import Delta, changeable_layers
 from drig.diffusion.network import Rig
-from drig.diffusion.weights import DELTA_FORMAT, EXTRA, read_config, read_file, write_file
+from drig.diffusion.weights import DELTA_FORMAT, EXTRA, read_config, read_file, require_finite, write_file
 from drig.errors import DrigError
 
 VERSION = "1"
@@ -99,8 +99,7 @@ def load_delta(path: str | Path, rig: Rig, base: str) -> LoadedDelta:
             f"{path}: {len(problems)} of its layers are not what a delta over its base can have: "
             f"{'; '.join(problems[:3])}. The file was altered after it was written: get it again."
         )
-    if not torch.cat([tensor.float().flatten() for tensor in tensors.values()]).isfinite().all():
-        raise DrigError(f"{path} has numbers that are not finite. Train it again at a lower learning_rate.")
+    require_finite(path, tensors)
     changes: dict[str, Change] = {
         name: Affine(**found) if isinstance(layers[name], nn.GroupNorm) else LowRank(**found)
         for name, found in parts.items()
