@@ -195,17 +195,13 @@ class Bench:
             rows.append(self._measure(person, path, seconds))
         return rows
 
-    def compressed(self, rank: int, *, by_energy: bool) -> list[Row]:
-        """The full fine-tune cut to a rank, or to as many numbers with ranks of its own in each layer."""
+    def compressed(self, rank: int) -> list[Row]:
+        """The full fine-tune cut to a rank."""
         rows = []
         for person in self.people:
             path, seconds = self._full(person)
-            tuned = load_weights(path).rig
-            delta = Delta.between(self.base, tuned, rank=rank)
-            if by_energy:
-                delta = Delta.between(self.base, tuned, budget=delta.size)
-            file = self.folder / person.name / f"compressed_{rank}_{by_energy}.safetensors"
-            save_delta(file, delta)
+            file = self.folder / person.name / f"compressed_{rank}.safetensors"
+            save_delta(file, Delta.between(self.base, load_weights(path).rig, rank))
             rows.append(self._measure(person, file, seconds))
         return rows
 
@@ -246,8 +242,7 @@ def table(bench: Bench) -> dict[str, list[list[Row]]]:
     found: dict[str, list[list[Row]]] = {"full fine-tune": [full]}
     ways: dict[str, Callable[[int], list[Row]]] = {
         "delta, trained": lambda rank: bench.trained(rank, RATE),
-        "full, cut to rank": lambda rank: bench.compressed(rank, by_energy=False),
-        "full, cut by energy": lambda rank: bench.compressed(rank, by_energy=True),
+        "full, cut to rank": bench.compressed,
     }
     for way, measure in ways.items():
         found[way] = [measure(rank) for rank in RANKS]

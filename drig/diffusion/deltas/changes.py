@@ -20,7 +20,7 @@ class LowRank(nn.Module):
     D looks through W's own window, at stride 1 and with W's padding; U sees single positions.
 
     Args:
-        down: D (R, C_in, *window), R >= 0.
+        down: D (R, C_in, *window), R > 0.
         up: U (C_out, R).
         bias: c (C_out,).
     """
@@ -37,17 +37,32 @@ class LowRank(nn.Module):
         down = torch.empty(rank, *layer.weight.shape[1:]).uniform_(-1, 1, generator=generator) / inputs**0.5
         return cls(down, torch.zeros(outputs, rank), torch.zeros(outputs))
 
+    @classmethod
+    @torch.no_grad()
+    def nearest(cls, weight: Tensor, bias: Tensor, rank: int) -> "LowRank":
+        """The nearest to a change of weight (C_out, C_in, *window), its largest singular values; bias as it is.
+
+        By the eigenvectors V of W W^T, which is small, since windows are wide: U D = V V^T W. In float64, where its
+        rounding is far below that of files.
+        """
+        matrix = weight.flatten(1).double()  # (C_out, C_in K)
+        kept = min(rank, *matrix.shape)
+        vectors = torch.linalg.eigh(matrix @ matrix.T).eigenvectors[:, -kept:]  # (C_out, R), largest last
+        down = vectors.T @ matrix  # (R, C_in K): right singular vectors times singular values
+        # Both get a share of the singular values, so that neither's numbers are too small for float16.
+        share = down.norm(dim=1).clamp(min=torch.finfo(torch.float32).tiny).sqrt()  # (R,)
+        down = (down / share[:, None]).view(-1, *weight.shape[1:])
+        return cls(down.float(), (vectors * share).float(), bias)
+
     @property
     def rank(self) -> int:
         return self.up.shape[-1]
 
     def forward(self, layer: nn.Module, x: Tensor, output: Tensor) -> Tensor:
         """The changed output (N, C_out, ...) of `layer`, from its own and its input x (N, C_in, ...)."""
-        changed = output.reshape(*output.shape[:2], -1) + self.bias[..., None].to(output.dtype)  # (N, C_out, positions)
-        if self.rank > 0:
-            up = self.up.expand(len(x), -1, -1)  # (N, C_out, R); batches of matrices are twice as fast as broadcasts
-            changed = torch.baddbmm(changed, up, self._project(cast(LowRankLayer, layer), x))
-        return changed.view_as(output)
+        shifted = output.reshape(*output.shape[:2], -1) + self.bias[..., None].to(output.dtype)  # (N, C_out, positions)
+        up = self.up.expand(len(x), -1, -1)  # (N, C_out, R): batches of matrices are twice as fast as broadcasting
+        return torch.baddbmm(shifted, up, self._project(cast(LowRankLayer, layer), x)).view_as(output)
 
     def _project(self, layer: LowRankLayer, x: Tensor) -> Tensor:
         """D x: (N, C_in, ...) -> (N, R, positions)."""

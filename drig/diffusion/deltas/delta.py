@@ -1,6 +1,6 @@
 """A delta: what makes a base rig one person's, as changes of its UNet's layers; the rig itself is never written to."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 from weakref import WeakSet
@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from drig.diffusion.deltas.changes import Affine, Change, LowRank, LowRankLayer
-from drig.diffusion.deltas.compression import truncate
 from drig.diffusion.deltas.hashing import content_hash
 from drig.diffusion.network import Rig, RigConfig
 from drig.errors import DrigError
@@ -48,29 +47,21 @@ class Delta(nn.Module):
         return cls(content_hash(rig.state_dict()), rig.config, changes).to(next(rig.parameters()).device)
 
     @classmethod
-    def between(cls, base: Rig, tuned: Rig, *, rank: int | None = None, budget: int | None = None) -> "Delta":
-        """What a fine-tuned UNet is more than its base, at the same rank everywhere, or in a budget of numbers.
+    def between(cls, base: Rig, tuned: Rig, rank: int) -> "Delta":
+        """What a fine-tuned UNet is more than its base: the nearest of that rank in every layer.
 
-        Of each layer's difference the largest singular values are kept: the nearest matrix of that rank. With a
-        `budget`, the numbers of the whole delta, ranks differ from layer to layer: those singular values are kept that
-        give the largest part of the squared difference for each number they cost. Encoders are not compared.
+        Raises DrigError for rigs whose configurations or encoders differ: a delta changes the UNet alone.
         """
-        if (rank is None) == (budget is None):
-            raise DrigError("give either a rank or a budget of numbers to compress to")
-        tuned_layers = dict(changeable_layers(tuned))
-        differences = {
-            name: (layer, [_difference(tuned_layers[name], layer, part) for part in ("weight", "bias")])
-            for name, layer in changeable_layers(base)
-        }
-        changes: dict[str, Change] = {
-            name: Affine(weight, bias)
-            for name, (layer, (weight, bias)) in differences.items()
-            if isinstance(layer, nn.GroupNorm)
-        }
-        dense = {name: found for name, (_, found) in differences.items() if name not in changes}
-        left = None if budget is None else budget - _numbers(changes.values()) - sum(len(b) for _, b in dense.values())
-        for name, (down, up) in truncate({name: w for name, (w, _) in dense.items()}, rank=rank, budget=left).items():
-            changes[name] = LowRank(down, up, dense[name][1])
+        if rank < 1:
+            raise DrigError(f"the rank to compress to is {rank}; give 1 or more")
+        encoders = base.encoder.state_dict(), tuned.encoder.state_dict()
+        if base.config != tuned.config or content_hash(encoders[0]) != content_hash(encoders[1]):
+            raise DrigError("the two rigs differ in more than their UNets' weights. Give a rig and its own stage 2.")
+        tuned_layers, changes = dict(changeable_layers(tuned)), dict[str, Change]()
+        for name, layer in changeable_layers(base):
+            weight, bias = (_difference(tuned_layers[name], layer, part) for part in ("weight", "bias"))
+            norm = isinstance(layer, nn.GroupNorm)
+            changes[name] = Affine(weight, bias) if norm else LowRank.nearest(weight, bias, rank)
         return cls(content_hash(base.state_dict()), base.config, changes)
 
     @property
@@ -86,7 +77,7 @@ class Delta(nn.Module):
     @property
     def size(self) -> int:
         """How many numbers it is made of."""
-        return _numbers(self.changes.values())
+        return sum(parameter.numel() for parameter in self.parameters())
 
     @torch.no_grad()
     def merge_into(self, rig: Rig) -> None:
@@ -168,7 +159,3 @@ def _stack(deltas: Sequence[Delta]) -> dict[str, Change]:
 def _difference(tuned: nn.Module, base: nn.Module, part: str) -> Tensor:
     difference: Tensor = (getattr(tuned, part) - getattr(base, part)).detach()
     return difference
-
-
-def _numbers(changes: Iterable[Change]) -> int:
-    return sum(parameter.numel() for change in changes for parameter in change.parameters())

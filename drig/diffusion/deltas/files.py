@@ -115,7 +115,7 @@ def _problems(name: str, layer: LowRankLayer | nn.GroupNorm | None, found: Mappi
     if isinstance(layer, nn.GroupNorm):
         wanted: dict[str, tuple[int, ...]] = {"weight": (outputs,), "bias": (outputs,)}
     else:
-        rank = found["up"].shape[-1] if "up" in found and found["up"].ndim else 0
+        rank = max(1, found["up"].shape[-1]) if "up" in found and found["up"].ndim else 1
         wanted = {"down": (rank, *inputs), "up": (outputs, rank), "bias": (outputs,)}
     shapes = {part: tuple(tensor.shape) for part, tensor in found.items()}
     return [] if shapes == wanted else [f"{name} has {shapes} instead of {wanted}"]

@@ -80,6 +80,10 @@ def test_a_truncated_file(path: Path, delta: Delta, rig: Rig, share: float) -> N
         ({"config": "{"}, "configuration that cannot be read"),
         ({"drop": f"{LAYER}.up"}, rf"1 of its layers .*{LAYER} has .*instead of"),
         ({"add": {f"{LAYER}.up": torch.zeros(32, 5)}}, rf"{LAYER} has .*\(32, 5\).* instead of"),
+        (
+            {"add": {f"{LAYER}.up": torch.zeros(32, 0), f"{LAYER}.down": torch.zeros(0, 12, 3, 3)}},
+            rf"{LAYER} has .*instead",
+        ),
         ({"add": {f"{LAYER}.down": torch.zeros(4, 11, 3, 3)}}, rf"{LAYER} has .*\(4, 11, 3, 3\).* instead of"),
         ({"add": {"out.0.weight": torch.zeros(1)}}, r"out\.0 has .*\(1,\).* instead of"),
         ({"add": {"out.1.weight": torch.zeros(1)}}, r"out\.1 is no layer of the UNet"),
