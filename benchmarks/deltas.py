@@ -299,7 +299,8 @@ def cost(preset: str, rank: int | None) -> None:
         optimizer.step()
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    seconds = best_seconds(step, STEPS)
+    with attached(rig, delta):
+        seconds = best_seconds(step, STEPS)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     name = "full fine-tune" if rank is None else f"delta of rank {rank}"
     print(f"{preset:8} {name:18} {seconds:7.2f} s/step of {batch}  {(peak - before) / 1e3:7.0f} MB over the loaded rig")

@@ -17,6 +17,7 @@ from torch import Tensor
 from drig.data.photos import Photo, to_network, to_photo
 from drig.diffusion.deltas import Delta, attached, content_hash, is_delta, load_delta, save_delta
 from drig.diffusion.network import Rig
+from drig.diffusion.precision import autocast_dtype
 from drig.diffusion.samplers import find_sampler
 from drig.diffusion.weights import load_weights, save_weights
 from drig.errors import DrigError
@@ -27,6 +28,7 @@ from drig.faces.estimators import Estimator, load_estimator
 from drig.faces.head import HeadModel, load_head
 from drig.faces.landmarks import LandmarkDetector
 from drig.faces.portraits import Portrait, find_portrait
+from drig.memory import reuse_freed_memory
 from drig.randomness import torch_generator
 
 MODES = ("light", "exp", "pose", "latent")
@@ -79,6 +81,8 @@ class Editor:
         delta: Delta | None = None,
         device: str = "cpu",
     ) -> None:
+        if device == "cpu":
+            reuse_freed_memory()
         self.rig = rig.to(device).eval()
         self.head = head
         self.estimator = estimator
@@ -228,8 +232,9 @@ class Editor:
         device = next(self.rig.parameters()).device
         photo = to_network(portrait)[None].to(device)  # (1, 3, S, S)
         noise = torch.randn(photo.shape, generator=torch_generator(seed, "edit")).to(device)
-        code = self.rig.encode(photo)
-        with attached(self.rig, self.delta):
+        dtype = autocast_dtype("auto", device)
+        with attached(self.rig, self.delta), torch.autocast(device.type, dtype, enabled=dtype is not None):
+            code = self.rig.encode(photo)
             image = solve(self.rig, noise, buffers.to(device), code, steps=steps, callback=on_step)
         return to_photo(image[0])
 

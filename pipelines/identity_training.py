@@ -28,7 +28,8 @@ from drig.faces.identity_embedding import IdentityEmbedder
 from drig.metrics import psnr, ssim
 from drig.pictures import Picture, buffer_pictures, contact_sheet
 from drig.training.config import TrainingConfig
-from drig.training.loop import WEIGHTS, train
+from drig.training.loop import WEIGHTS, TrainingResult, train
+from pipelines.early_stopping import train_while_better
 
 RESULT = "result.json"
 SHEET = "sheet.png"
@@ -55,6 +56,8 @@ class IdentityResult:
     """Of the base rig on the held-out photos; None without any."""
     after: Quality | None = None
     """Of the person's rig."""
+    samples: int = 0
+    """That the weights were trained on: the budget, or where early stopping found them best."""
     metrics: dict[str, float] = field(default_factory=dict)
     """The training's last report."""
     seconds: float = 0.0
@@ -91,6 +94,7 @@ def train_identity(
     holdout: int,
     aligned: bool,
     folder: Path,
+    early_stop: int | None = None,
     device: str = "cpu",
     on_progress: Callable[[int, dict[str, float]], None] | None = None,
 ) -> IdentityResult:
@@ -98,8 +102,11 @@ def train_identity(
 
     With `training.delta_rank` the weights are a delta over `base`.
 
-    holdout: photos kept from training to measure on, at most a quarter of the album. Called again after an
-    interruption, it goes on from the newest checkpoint in `folder`. Raises DrigError for an album that cannot be used.
+    holdout: photos kept from training to measure on, at most a quarter of the album.
+    early_stop: measure these every so many samples, and take the weights from before they get no better.
+
+    Called again after an interruption, it goes on from the newest checkpoint in `folder`. Raises DrigError for an album
+    that cannot be used.
     """
     started = time.monotonic()
     editor = Editor.load(base, device=device)
@@ -112,25 +119,37 @@ def train_identity(
     shown = held or kept[:2]
     before = [editor.edit(faces[i]).image for i in shown]
     editor.mean_shape = mean_shape(FaceCodes.cat([faces[i].codes for i in kept]))
-    result = train(
-        training,
-        editor.rig,
-        AlbumDataset(editor, [faces[i] for i in kept]),
-        workdir=folder / "training",
-        on_progress=on_progress,
-    )
+    truth = [faces[i].portrait.image for i in held]
+    album_items = AlbumDataset(editor, [faces[i] for i in kept])
+
+    def train_to(samples: int) -> TrainingResult:
+        config = replace(training, samples=samples)
+        return train(config, editor.rig, album_items, workdir=folder / "training", on_progress=on_progress)
+
+    def measure(weights: Path) -> float:
+        person = _own_editor(editor, weights, device)
+        found = quality([person.edit(faces[i]).image for i in held], truth)
+        assert found is not None
+        return found.psnr
+
+    if early_stop and held:
+        result = train_while_better(
+            train_to, measure, total=training.total, every=early_stop, folder=folder / "training"
+        )
+    else:
+        result = train_to(training.samples)
     assert result.weights is not None, "nothing asks the loop to stop early"
     own = _own_editor(editor, result.weights, device)
     own.save(folder / WEIGHTS)
     after = [own.edit(faces[i]).image for i in shown]
     save_png(folder / SHEET, _sheet(own, [faces[i] for i in shown], [album.keys[i] for i in shown], before, after))
     shutil.rmtree(folder / "training")  # the checkpoints are four times the weights, and their work is done
-    truth = [faces[i].portrait.image for i in held]
     return IdentityResult(
         name=name,
         album={**album.report(), "trained_on": len(kept), "held_out": [album.keys[i] for i in held]},
         before=quality(before, truth),
         after=quality(after, truth),
+        samples=result.samples_seen,
         metrics=result.metrics,
         seconds=time.monotonic() - started,
     )

@@ -53,10 +53,13 @@ class PersonalizeConfig:
     """Folder or s3:// prefix for a folder of each person. Given again, the run goes on."""
     runs: Path = Path("runs")
     """Folder of the MLflow database that holds runs and identities; MLFLOW_TRACKING_URI overrides it."""
-    training: TrainingConfig = TRAINING_PRESETS["tiny-stage2"]
-    """Budget and optimiser of each person."""
+    training: TrainingConfig = TRAINING_PRESETS["tiny-stage2-delta"]
+    """Budget and optimiser of each person; with `delta_rank` a delta over the base, otherwise a whole rig."""
     holdout: int = 0
     """Photos of each album, at most a quarter of them, that are kept from training to measure reconstructions on."""
+    early_stop: int | None = None
+    """Measure the held-out photos every so many samples, and take the weights from before they got no better. None =
+    the whole budget."""
     aligned: bool = False
     """The photos are FFHQ crops already."""
     workers: int = 2
@@ -75,12 +78,18 @@ class PersonalizeConfig:
         if self.training.train_encoder:
             raise DrigError("stage 2 keeps the encoder as stage 1 left it; set training.train_encoder to false")
         self.training.share(1)
+        if self.early_stop is not None:
+            if not self.holdout:
+                raise DrigError("early_stop measures photos that are kept from training; give --holdout, say 2, too")
+            least = max(1, self.training.warmup)
+            if self.early_stop < least:
+                raise DrigError(f"early_stop is {self.early_stop} samples; give {least} (the warm-up) or more")
 
 
 _ON_GPUS: dict[str, Any] = {"workers": 8, "cluster": ClusterConfig(gpu=True)}
 PRESETS: dict[str, dict[str, Any]] = {
-    "tiny": {"training": TRAINING_PRESETS["tiny-stage2"]},
-    "tiny-delta": {"training": TRAINING_PRESETS["tiny-stage2-delta"]},
+    "tiny": {"training": TRAINING_PRESETS["tiny-stage2-delta"]},
+    "tiny-full": {"training": TRAINING_PRESETS["tiny-stage2"]},
     # SPEC 1: batches of 4, 20,000 samples.
     "paper": _ON_GPUS | {"training": TRAINING_PRESETS["paper-stage2"]},
     "paper-delta": _ON_GPUS | {"training": TRAINING_PRESETS["paper-stage2-delta"]},
@@ -252,12 +261,13 @@ def _personalize_one(job: Job, name: str, device: str) -> IdentityResult:
             _base_weights(config, run.uri),
             config.training,
             holdout=config.holdout,
+            early_stop=config.early_stop,
             aligned=config.aligned,
             folder=folder,
             device=device,
             on_progress=report,
         )
-        run.log_metrics(result.measures(), samples=config.training.total)
+        run.log_metrics(result.measures(), samples=result.samples)
         run.log_file(folder / SHEET)
         version = Identities(run.uri).register(name, folder / WEIGHTS, album_report=result.album, run_id=run.id)
     result = replace(result, version=version, folder=place)
@@ -289,8 +299,8 @@ def _base_weights(config: PersonalizeConfig, uri: str) -> Path:
 
 def report(results: Sequence[IdentityResult]) -> None:
     """Print a line a person. Raises DrigError if any of them failed, after the others have been told."""
-    row = "{:<24} {:>7} {:>6} {:>8} {:>14} {:>14}"
-    print(row.format("identity", "version", "photos", "seconds", "PSNR dB", "SSIM"))
+    row = "{:<24} {:>7} {:>6} {:>8} {:>8} {:>14} {:>14}"
+    print(row.format("identity", "version", "photos", "samples", "seconds", "PSNR dB", "SSIM"))
     for result in results:
         if result.error:
             print(f"{result.name:<24} failed: {result.error}")
@@ -299,8 +309,8 @@ def report(results: Sequence[IdentityResult]) -> None:
         if result.before and result.after:
             psnr = f"{result.before.psnr:.2f} > {result.after.psnr:.2f}"
             ssim = f"{result.before.ssim:.3f} > {result.after.ssim:.3f}"
-        photos = result.album["photos"]
-        print(row.format(result.name, str(result.version), photos, f"{result.seconds:.0f}", psnr, ssim))
+        made = (str(result.version), result.album["photos"], f"{result.samples:,}", f"{result.seconds:.0f}")
+        print(row.format(result.name, *made, psnr, ssim))
         for warning in result.album["warnings"]:
             print(f"  {warning}")
         for key, reason in result.album["rejects"].items():

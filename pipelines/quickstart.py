@@ -89,7 +89,7 @@ FULL = Budget(
     album=20,
     holdout=4,
     stage1=TRAINING_PRESETS["tiny-stage1"],
-    stage2=TRAINING_PRESETS["tiny-stage2"],
+    stage2=TRAINING_PRESETS["tiny-stage2-delta"],
 )
 FAST = Budget(
     people=6,
@@ -98,7 +98,7 @@ FAST = Budget(
     album=6,
     holdout=2,
     stage1=replace(TRAINING_PRESETS["tiny-stage1"], samples=640, warmup=64, checkpoint_every=320, log_every=64),
-    stage2=replace(TRAINING_PRESETS["tiny-stage2"], samples=160, warmup=16, checkpoint_every=80, log_every=16),
+    stage2=replace(TRAINING_PRESETS["tiny-stage2-delta"], samples=160, warmup=16, checkpoint_every=80, log_every=16),
 )
 
 

@@ -1,7 +1,6 @@
 """The noise schedule: how much noise an image carries at each of T timesteps (SPEC 3)."""
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -20,12 +19,14 @@ class Schedule:
     """Variance of the noise added at t = 0."""
     beta_last: float = 0.02
     """Variance of the noise added at t = T - 1."""
+    device: torch.device | str = "cpu"
+    """Where its numbers are: looking them up from another device waits for a copy."""
+    alphas_bar: Tensor = field(init=False, repr=False, compare=False)
+    """(T,) float64: abar_t = prod(1 - beta), the share of the image's variance left at t."""
 
-    @cached_property
-    def alphas_bar(self) -> Tensor:
-        """(T,) float64: abar_t = prod(1 - beta), the share of the image's variance left at t."""
+    def __post_init__(self) -> None:
         betas = torch.linspace(self.beta_first, self.beta_last, self.steps, dtype=torch.float64)
-        return torch.cumprod(1 - betas, dim=0)
+        object.__setattr__(self, "alphas_bar", torch.cumprod(1 - betas, dim=0).to(self.device))
 
     def at(self, t: Tensor) -> Tensor:
         """abar_t for t (N,) int64 -> (N,) float64 on t's device."""
@@ -57,7 +58,7 @@ class Schedule:
         Lu et al. 2022, section 3.3. One alone is T - 1. Raises DrigError for 0 and more than T.
         """
         self._require_count(count)
-        log_snr = torch.logit(self.alphas_bar).numpy()  # (T,) falling
+        log_snr = torch.logit(self.alphas_bar).cpu().numpy()  # (T,) falling
         even = np.linspace(log_snr[-1], log_snr[0], count)[::-1]
         nearest = np.interp(-even, -log_snr, np.arange(self.steps)).round().astype(int)
         # Several that fall on one timestep move apart, and never past the last.

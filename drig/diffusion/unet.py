@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from drig.diffusion.blocks import AttentionBlock, GroupNorm32, Resample, ResidualBlock, timestep_embedding, zeroed
 from drig.diffusion.convolution import Conv3x3
@@ -49,6 +50,8 @@ class UNet(nn.Module):
     def __init__(self, shape: UNetShape) -> None:
         super().__init__()
         self.shape = shape
+        self.recompute = False
+        """Whether training keeps only the input of each block, and computes the rest again for the gradient."""
         self.time_embed = nn.Sequential(
             nn.Linear(shape.base_channels, shape.embedding),
             nn.SiLU(),
@@ -74,13 +77,20 @@ class UNet(nn.Module):
         h = self.to_patches(torch.cat([x_t, buffers], dim=1))  # (N, 12 p p, H/p, W/p)
         skips = []
         for block in self.input_blocks:
-            h = block(h, embedding, code)
+            h = self._run(block, h, embedding, code)
             skips.append(h)
-        h = self.middle_block(h, embedding, code)
+        h = self._run(self.middle_block, h, embedding, code)
         for block in self.output_blocks:
-            h = block(torch.cat([h, skips.pop()], dim=1), embedding, code)
+            h = self._run(block, torch.cat([h, skips.pop()], dim=1), embedding, code)
         noise: Tensor = self.unpatch(self.out(h))  # (N, 3, H, W)
         return noise
+
+    def _run(self, block: nn.Module, h: Tensor, embedding: Tensor, code: Tensor) -> Tensor:
+        if self.recompute and torch.is_grad_enabled():
+            result: Tensor = checkpoint(block, h, embedding, code, use_reentrant=False)
+        else:
+            result = block(h, embedding, code)
+        return result
 
     def _block(self, channels: int, out_channels: int, resample: Resample = Resample.KEEP) -> ResidualBlock:
         return ResidualBlock(

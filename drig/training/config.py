@@ -6,7 +6,9 @@ from typing import Literal
 
 from drig.errors import DrigError
 
-CHANGEABLE = frozenset({"samples", "micro_batch", "loader_workers", "log_every", "checkpoint_every", "keep"})
+CHANGEABLE = frozenset(
+    {"samples", "micro_batch", "recompute", "compile", "loader_workers", "log_every", "checkpoint_every", "keep"}
+)
 """Fields that the same run may be continued with other values of; any other makes it another run."""
 
 
@@ -38,6 +40,11 @@ class TrainingConfig:
     """Number type of the forward pass; weights stay float32. auto = bf16 where the hardware computes in it."""
     micro_batch: int | None = None
     """Most samples that a worker computes at once; the rest of its share is accumulated. None = its whole share."""
+    recompute: bool = False
+    """Keep only the input of each of the UNet's blocks for the backward pass, which computes the rest again: a fraction
+    of the memory, for a third more time."""
+    compile: bool = False
+    """Compile the network before the first step (torch.compile): minutes, for faster steps on GPUs. Slower on CPUs."""
     loader_workers: int = 0
     """Processes that read and noise samples ahead, for each worker. 0 = the worker reads them itself."""
     log_every: int = 1_000

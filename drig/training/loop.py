@@ -13,18 +13,20 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset
 
 from drig.config import to_dict
-from drig.diffusion.deltas import Delta, save_delta
+from drig.diffusion.deltas import Delta, attached, save_delta
 from drig.diffusion.network import Rig
+from drig.diffusion.precision import autocast_dtype
 from drig.diffusion.weights import save_weights
 from drig.errors import DrigError
+from drig.memory import reuse_freed_memory
 from drig.randomness import derive_seed, torch_generator
 from drig.training import checkpoints
 from drig.training.checkpoints import State, trained_parameters
 from drig.training.config import TrainingConfig
 from drig.training.ema import Ema
+from drig.training.guard import FiniteGuard
 from drig.training.meters import Window
 from drig.training.objective import Objective, frozen_codes
-from drig.training.precision import autocast_dtype
 from drig.training.stream import Item, SampleStream, worker_batches
 
 WEIGHTS = "weights.safetensors"
@@ -75,13 +77,16 @@ def train(
     paper's did. The workers' running statistics are averaged at each checkpoint, so that the saved ones are of all.
 
     Raises DrigError for contradictory settings, a checkpoint of another run, an unwritable folder, and when the loss or
-    its gradient stops being finite, before the weights are touched.
+    its gradient stops being finite: it is told with the next report, and the weights stay as they were before.
     """
     device = next(rig.parameters()).device
+    if device.type == "cpu":
+        reuse_freed_memory()
     # Dropout draws from the global generators: seed them at each step, and give them back to the caller as they were.
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         worker = _Worker(config, rig, dataset, workdir, rank, world_size)
-        return worker.run(on_progress, on_checkpoint, should_stop)
+        with attached(rig, worker.state.delta):
+            return worker.run(on_progress, on_checkpoint, should_stop)
 
 
 class _Worker:
@@ -117,9 +122,11 @@ class _Worker:
             p2_k=config.p2_k,
             delta=delta,
         )
+        rig.denoisingUNet.recompute = config.recompute
         # Optimizer
         self.parameters = list(trained_parameters(trained).values())
         optimizer = torch.optim.Adam(self.parameters, lr=config.learning_rate, fused=True)
+        self.guard = FiniteGuard(optimizer, self.device)
         ema = Ema(trained, config.ema_half_life, train_encoder=config.train_encoder) if config.ema_half_life else None
         self.state = State(rig, delta, ema, optimizer, config, self.dataset_size, samples_seen=0, metrics={})
 
@@ -152,13 +159,15 @@ class _Worker:
         ):
             self._step(forward, self._to_device(batch, codes), window)
             # Report
-            stop = False
-            if self._passed(config.log_every):
+            stop, report, save = False, self._passed(config.log_every), self._passed(config.checkpoint_every)
+            if report or save:
+                self._require_finite()
+            if report:
                 stop = self._agree(should_stop is not None and should_stop())
                 state.metrics = {**window.report(self.world_size), "learning_rate": self._learning_rate()}
                 if on_progress and self.rank == 0:
                     on_progress(state.samples_seen, state.metrics)
-            if stop or self._passed(config.checkpoint_every):
+            if stop or save:
                 folder = self._save()
                 if on_checkpoint:
                     on_checkpoint(folder, state.samples_seen, state.metrics)
@@ -182,11 +191,9 @@ class _Worker:
                 losses = forward(**part)  # (n,)
                 (losses.sum() / self.share).backward()
             window.add(losses, part["timestep"])
-        # The gradient is a mean over the workers, so what is not finite on one stops all. Reading the norm waits
-        # for the device once a step: the price of stopping before the update.
-        norm = float(nn.utils.clip_grad_norm_(self.parameters, config.gradient_clip or math.inf))
-        if not math.isfinite(norm):
-            self._diverged(float(losses.detach().mean()), norm)
+        # The gradient is a mean over the workers, so what is not finite on one stops all.
+        norm = nn.utils.clip_grad_norm_(self.parameters, config.gradient_clip or math.inf)
+        self.guard.see(losses.detach().mean(), norm)
         state.optimizer.step()
         state.samples_seen += config.batch
         if state.ema:
@@ -198,12 +205,16 @@ class _Worker:
         config = self.config
         return config.learning_rate * min(1.0, (self.state.samples_seen + config.batch) / (config.warmup or 1))
 
-    def _diverged(self, loss: float, norm: float) -> None:
-        raise DrigError(
-            f"training stopped after {self.state.samples_seen:,} samples: loss {loss}, gradient norm {norm}. "
-            f"The checkpoints in {self.workdir} are from before. Start a new run, from their weights or afresh, with a "
-            f"learning_rate lower than {self.config.learning_rate} or with precision fp32."
-        )
+    def _require_finite(self) -> None:
+        """Raise if a step was not taken because its gradient was not finite."""
+        if skipped := self.guard.skipped:
+            loss, norm = self.guard.failure
+            raise DrigError(
+                f"training stopped after {self.state.samples_seen - skipped * self.config.batch:,} samples: loss "
+                f"{loss}, gradient norm {norm}. The checkpoints in {self.workdir} are from before. Start a new run, "
+                f"from their weights or afresh, with a learning_rate lower than {self.config.learning_rate} or with "
+                "precision fp32."
+            )
 
     def _passed(self, interval: int) -> bool:
         """Whether the last step reached or passed a multiple of `interval` samples, or the end."""
@@ -211,7 +222,9 @@ class _Worker:
         return seen // interval > (seen - batch) // interval or seen >= self.config.total
 
     def _forward(self) -> nn.Module:
-        """The objective, under DDP where there are several workers."""
+        """The objective, compiled if that is asked for, under DDP where there are several workers."""
+        if self.config.compile:
+            self.objective.compile()
         if self.world_size == 1:
             return self.objective
         ids = [self.device] if self.device.type == "cuda" else None

@@ -22,7 +22,7 @@ class Window:
 
     def _restart(self) -> None:
         self._sums.zero_()
-        self._norms: list[float] = []
+        self._norms: list[Tensor] = []
         self._started, self._samples = time.perf_counter(), 0
 
     def add(self, losses: Tensor, timestep: Tensor) -> None:
@@ -31,7 +31,8 @@ class Window:
         self._sums.index_add_(0, quarter, losses.detach().double())
         self._sums.index_add_(0, quarter + QUARTERS, torch.ones_like(losses, dtype=torch.float64))
 
-    def add_step(self, norm: float, batch: int) -> None:
+    def add_step(self, norm: Tensor, batch: int) -> None:
+        """norm (): of the step's gradient."""
         self._norms.append(norm)
         self._samples += batch
 
@@ -44,7 +45,7 @@ class Window:
         for quarter, (total, count) in enumerate(zip(sums[:QUARTERS], sums[QUARTERS:], strict=True)):
             if count:
                 metrics[f"loss_quarter_{quarter + 1}"] = total / count
-        metrics["gradient_norm"] = sum(self._norms) / len(self._norms)
+        metrics["gradient_norm"] = float(torch.stack(self._norms).mean())
         metrics["samples_per_second"] = self._samples / (time.perf_counter() - self._started)
         self._restart()
         return metrics

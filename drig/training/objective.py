@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from drig.diffusion.deltas import Delta, attached
+from drig.diffusion.deltas import Delta
 from drig.diffusion.loss import p2_loss
 from drig.diffusion.network import Rig
 from drig.diffusion.schedule import Schedule
@@ -19,7 +19,8 @@ class Objective(nn.Module):
     """Photo -> code; noised photo, buffers, code -> predicted noise -> p2 loss of each sample (SPEC 3).
 
     With `train_encoder` False the encoder is frozen: no gradient, and eval mode whatever mode the rest is put in, so
-    that BatchNorm keeps the statistics of stage 1. With a `delta` all of the rig is frozen, and the delta is trained.
+    that BatchNorm keeps the statistics of stage 1. With a `delta`, to be attached to the rig by whoever trains it,
+    until after the backward pass, all of the rig is frozen.
     """
 
     def __init__(
@@ -34,7 +35,7 @@ class Objective(nn.Module):
         super().__init__()
         self.rig = rig
         self.delta = delta
-        self.schedule = Schedule()
+        self.schedule = Schedule(device=next(rig.parameters()).device)
         self.train_encoder = train_encoder
         self.autocast = autocast
         self.p2_k = p2_k
@@ -58,8 +59,7 @@ class Objective(nn.Module):
         with torch.autocast(image.device.type, self.autocast, enabled=self.autocast is not None):
             if code is None:
                 code = self.rig.encode(image)  # (N, Z)
-            with attached(self.rig, self.delta):
-                predicted = self.rig.denoise(x_t, timestep, buffers, code)  # (N, 3, H, W)
+            predicted = self.rig.denoise(x_t, timestep, buffers, code)  # (N, 3, H, W)
         return p2_loss(self.schedule, noise, predicted, timestep, k=self.p2_k)
 
 

@@ -93,6 +93,34 @@ def test_a_delta_is_the_person_over_the_base(base: Path, album: Path, tmp_path: 
     assert again.psnr == pytest.approx(result.after.psnr, abs=0.05)
 
 
+@pytest.mark.parametrize("delta_rank", [None, 2])
+def test_early_stopping_takes_the_best_of_the_curve(
+    base: Path, album: Path, tmp_path: Path, delta_rank: int | None
+) -> None:
+    training = replace(TRAINING, delta_rank=delta_rank, learning_rate=0.5)  # wrecks the rig: the first is the best
+    curves: list[list[float]] = []
+
+    def watch(samples: int, metrics: dict[str, float]) -> None:
+        record = tmp_path / "training" / "curve.json"
+        curves.append([point["value"] for point in json.loads(record.read_text())] if record.exists() else [])
+
+    result = train_identity(
+        "ann",
+        str(album),
+        base,
+        training,
+        holdout=1,
+        aligned=False,
+        folder=tmp_path,
+        early_stop=4,
+        on_progress=watch,
+    )
+    assert result.samples < 16
+    assert result.after is not None
+    assert result.after.psnr == pytest.approx(max(curves[-1]), abs=0.05)
+    assert Editor.load(tmp_path / "weights.safetensors", base=base).mean_shape is not None
+
+
 def test_interrupted_training_goes_on_to_the_same_rig(base: Path, album: Path, tmp_path: Path) -> None:
     class Killed(BaseException):
         pass

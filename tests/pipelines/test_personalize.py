@@ -125,8 +125,8 @@ def test_presets() -> None:
     paper = PersonalizeConfig(photos="-", **PRESETS["paper"])
     assert (paper.training.batch, paper.training.samples) == (4, 20_000)
     assert paper.cluster.gpu
-    for name in ("tiny", "paper"):  # the same budget, with a rate of its own
-        whole, delta = (PRESETS[preset]["training"] for preset in (name, f"{name}-delta"))
+    for names in (("tiny-full", "tiny"), ("paper", "paper-delta")):  # the same budget, with a rate of its own
+        whole, delta = (PRESETS[name]["training"] for name in names)
         assert delta.delta_rank == 8
         assert replace(delta, delta_rank=None, learning_rate=whole.learning_rate) == whole
 
@@ -137,6 +137,8 @@ def test_presets() -> None:
         ({"photos": None}, "no people to personalise"),
         ({"training": TRAINING_PRESETS["tiny-stage1"]}, "train_encoder to false"),
         ({"workers": 0}, "give 1 or more"),
+        ({"early_stop": 450}, "give --holdout"),
+        ({"early_stop": 8, "holdout": 2}, r"give 80 \(the warm-up\) or more"),
     ],
 )
 def test_contradictions_are_refused(change: dict[str, Any], message: str) -> None:

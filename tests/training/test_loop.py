@@ -13,7 +13,8 @@ from drig.diffusion.weights import load_weights
 from drig.errors import DrigError
 from drig.training import checkpoints
 from drig.training.loop import TrainingResult, train
-from tests.training.conftest import small_dataset, small_rig, small_training, tensors_equal
+from drig.training.objective import Objective
+from tests.training.conftest import distance, small_dataset, small_rig, small_training, tensors_equal
 
 STAGES = pytest.mark.parametrize("train_encoder", [True, False], ids=["stage1", "stage2"])
 
@@ -176,6 +177,40 @@ def test_a_non_finite_loss_stops_before_the_weights_are_touched(tmp_path: Path) 
         train(small_training(), rig, dataset, workdir=tmp_path)  # type: ignore[arg-type]
     assert all(tensor.isfinite().all() for tensor in rig.state_dict().values())
     assert checkpoints.find(tmp_path)[0].name == "checkpoint_000000000016"
+
+
+@STAGES
+@pytest.mark.parametrize("delta_rank", [None, 2], ids=["whole", "delta"])
+def test_recomputing_gives_the_same_weights(tmp_path: Path, train_encoder: bool, delta_rank: int | None) -> None:
+    if train_encoder and delta_rank:
+        pytest.skip("deltas are stage 2's")
+    changes: dict[str, Any] = {"train_encoder": train_encoder, "delta_rank": delta_rank, "precision": "fp32"}
+    kept = run(tmp_path / "kept", **changes)
+    recomputed = run(tmp_path / "recomputed", recompute=True, **changes)
+    assert kept.weights is not None
+    assert recomputed.weights is not None
+    assert tensors_equal(load_file(kept.weights), load_file(recomputed.weights))
+
+
+@pytest.mark.parametrize("delta_rank", [None, 2], ids=["whole", "delta"])
+def test_the_whole_of_a_forward_pass_can_be_compiled(
+    tmp_path: Path, delta_rank: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the same numbers, by the compiler's first half; the second, which writes C++ for minutes, is PyTorch's."""
+    changes: dict[str, Any] = {"train_encoder": False, "delta_rank": delta_rank, "precision": "fp32", "samples": 8}
+    expected = run(tmp_path / "eager", **changes)
+    compile, compiled = Objective.compile, []
+
+    def traced(self: Objective) -> None:
+        compiled.append(self)
+        compile(self, backend="aot_eager", fullgraph=True)
+
+    monkeypatch.setattr(Objective, "compile", traced)
+    found = run(tmp_path / "compiled", compile=True, **changes)
+    assert len(compiled) == 1
+    assert expected.weights is not None
+    assert found.weights is not None
+    assert distance(load_file(expected.weights), load_file(found.weights)) < 1e-4
 
 
 def test_reports_and_checkpoints_come_when_asked_for(tmp_path: Path) -> None:

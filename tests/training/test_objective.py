@@ -1,7 +1,7 @@
 import torch
 from torch import Tensor
 
-from drig.diffusion.deltas import Delta
+from drig.diffusion.deltas import Delta, attached
 from drig.diffusion.loss import p2_loss
 from drig.training.objective import Objective, frozen_codes
 from tests.training.conftest import small_dataset, small_rig
@@ -55,7 +55,8 @@ def test_with_a_delta_nothing_else_has_a_gradient() -> None:
     delta = Delta.start(rig, 2, torch.Generator().manual_seed(0))
     objective = Objective(rig, train_encoder=False, autocast=None, delta=delta).train()
     torch.nn.init.normal_(rig.get_parameter("denoisingUNet.out.2.weight"))
-    objective(**batch()).sum().backward()
+    with attached(rig, delta):
+        objective(**batch()).sum().backward()
     assert {p for p in objective.parameters() if p.grad is not None} == set(delta.parameters())
 
 

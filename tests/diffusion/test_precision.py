@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from drig.training.precision import autocast_dtype
+from drig.diffusion.precision import autocast_dtype
 
 
 @pytest.mark.parametrize(
