@@ -21,6 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from drig.data.photos import read_photo, to_network
+from drig.diffusion.deltas import load_merged
 from drig.diffusion.network import Rig
 from drig.diffusion.samplers import ddim
 from drig.diffusion.schedule import Schedule
@@ -58,14 +59,15 @@ def read(editor: Editor, files: list[Path]) -> Photos:
 def people(runs: Path) -> Iterator[tuple[Rig, dict[str, Photos]]]:
     """Each synthetic person's rig, and their photos by whether it was trained on them."""
     for folder in sorted((runs / "people").glob("person_*")):
-        editor = Editor.load(folder / "weights.safetensors")
+        weights, base = folder / "weights.safetensors", runs / "stage1" / "weights.safetensors"
+        editor = Editor.load(weights, base=base)
         trained = set(json.loads((folder / "photos.json").read_text()))
         album = sorted((runs / "albums" / folder.name).glob("*.png"))
         kinds = {
             "held out": [file for file in album if file.name not in trained],
             "trained on": [file for file in album if file.name in trained][:TRAINED_ON],
         }
-        yield editor.rig, {kind: read(editor, files) for kind, files in kinds.items()}
+        yield load_merged(weights, base).rig, {kind: read(editor, files) for kind, files in kinds.items()}
 
 
 @torch.no_grad()

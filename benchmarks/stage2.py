@@ -3,8 +3,9 @@
     python benchmarks/stage2.py [--runs runs] [--folder runs/stage2] [--plot docs/stage2.png] [--only default ...]
 
 Takes the base rig and the synthetic people's albums that `make quickstart` left. Each variant changes one thing of the
-`tiny-stage2` preset and is trained far beyond its budget; at every point of the curve, held-out photos and as many of
-the training's are reconstructed. The same command goes on where it stopped.
+`tiny-stage2` preset, a whole rig of each person's own, or of `tiny-stage2-delta`, and is trained far beyond its budget;
+at every point of the curve, held-out photos and as many of the training's are reconstructed. The same command goes on
+where it stopped.
 """
 
 import argparse
@@ -22,6 +23,8 @@ from tqdm import tqdm
 
 from drig.data.albums import mean_shape
 from drig.data.photos import read_photo
+from drig.diffusion.deltas import load_merged
+from drig.diffusion.network import Rig
 from drig.diffusion.samplers import ddim
 from drig.diffusion.weights import load_weights
 from drig.editing import Editor
@@ -35,7 +38,7 @@ HELD_OUT = 4
 POINTS = (450, 900, 1_800, 3_600, 7_200)
 """Samples after which is measured."""
 STEPS = 20
-PRESET = TRAINING_PRESETS["tiny-stage2"]
+PRESET, DELTA = TRAINING_PRESETS["tiny-stage2"], TRAINING_PRESETS["tiny-stage2-delta"]
 VARIANTS: dict[str, TrainingConfig] = {
     "default": PRESET,
     "half the learning rate": replace(PRESET, learning_rate=PRESET.learning_rate / 2),
@@ -43,6 +46,10 @@ VARIANTS: dict[str, TrainingConfig] = {
     "paper's loss weight, k = 1": replace(PRESET, p2_k=1.0),
     "no averaging": replace(PRESET, ema_half_life=None),
     "horizontal flips": PRESET,
+    "delta": DELTA,
+    "delta, half the learning rate": replace(DELTA, learning_rate=DELTA.learning_rate / 2),
+    "delta, k = 1": replace(DELTA, p2_k=1.0),
+    "delta, horizontal flips": DELTA,
 }
 
 Item = dict[str, Tensor]
@@ -86,9 +93,8 @@ def people(runs: Path) -> list[Person]:
 
 
 @torch.no_grad()
-def psnr(weights: Path, items: Sequence[Item]) -> float:
+def psnr(rig: Rig, items: Sequence[Item]) -> float:
     """Mean over reconstructions of the items, dB."""
-    rig = load_weights(weights).rig
     images, buffers = (torch.stack([item[name] for item in items]) for name in ("image", "buffers"))
     noise = torch.randn(images.shape, generator=torch_generator(0, "stage2"))
     found = ddim(rig, noise, buffers, rig.encode(images), steps=STEPS)
@@ -99,13 +105,14 @@ def curve(base: Path, person: Person, variant: str, folder: Path) -> list[tuple[
     """PSNR of held-out and of trained photos at each of POINTS."""
     record = folder / "curve.json"
     values: list[tuple[float, float]] = json.loads(record.read_text()) if record.exists() else []
-    album = ConcatDataset([person.album, Mirrored(person.album)]) if variant == "horizontal flips" else person.album
+    album = ConcatDataset([person.album, Mirrored(person.album)]) if "flips" in variant else person.album
     seen = [person.album[i] for i in range(HELD_OUT)]
     for samples in POINTS[len(values) :]:
         config = replace(VARIANTS[variant], samples=samples, checkpoint_every=samples, log_every=samples)
         result = train(config, load_weights(base).rig, album, workdir=folder)
         assert result.weights is not None
-        values.append((psnr(result.weights, person.held_out), psnr(result.weights, seen)))
+        rig = load_merged(result.weights, base).rig
+        values.append((psnr(rig, person.held_out), psnr(rig, seen)))
         record.write_text(json.dumps(values))
     return values
 

@@ -223,13 +223,15 @@ class ExportConfig:
     """A weights file (.safetensors), or the folder of a buffer store; told by content."""
     out: Path
     """The model (.pt; mean_shape.pkl goes beside it) or the folder of the LMDB data set to make."""
+    base: Path | None = None
+    """The weights that a person's delta is over; the model is then the two in one."""
 
 
 def export_released(config: ExportConfig) -> None:
     """Convert and say what was found."""
     from drig.data.released import conversion
 
-    print("\n".join(conversion.export_released(config.path, config.out, progress=_faces("export"))))
+    print("\n".join(conversion.export_released(config.path, config.out, base=config.base, progress=_faces("export"))))
 
 
 def _faces(title: str) -> Callable[[Iterable[int], int], Iterable[int]]:

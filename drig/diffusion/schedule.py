@@ -25,7 +25,9 @@ class Schedule:
     """(T,) float64: abar_t = prod(1 - beta), the share of the image's variance left at t."""
 
     def __post_init__(self) -> None:
-        betas = torch.linspace(self.beta_first, self.beta_last, self.steps, dtype=torch.float64)
+        # On the CPU first: the same numbers everywhere, also while weights are loaded, on no device.
+        first, last, cpu = self.beta_first, self.beta_last, torch.device("cpu")
+        betas = torch.linspace(first, last, self.steps, dtype=torch.float64, device=cpu)
         object.__setattr__(self, "alphas_bar", torch.cumprod(1 - betas, dim=0).to(self.device))
 
     def at(self, t: Tensor) -> Tensor:

@@ -11,8 +11,9 @@ from drig.data.records import encode
 from drig.data.released.dataset import ReleasedDataset, ReleasedDatasetWriter, ReleasedFace, key_of
 from drig.data.released.rigs import read_mean_shape, read_rig, write_rig
 from drig.data.store import MANIFEST, BufferStore, BufferStoreWriter
+from drig.diffusion.deltas import load_merged
 from drig.diffusion.network import RIG_PRESETS, RigConfig
-from drig.diffusion.weights import load_weights, save_weights
+from drig.diffusion.weights import save_weights
 from drig.errors import DrigError, PhotoRejected
 
 Item = TypeVar("Item")
@@ -43,11 +44,14 @@ def import_released(
     return import_rig(path, out, mean_shape, size)
 
 
-def export_released(path: Path, out: Path, *, progress: Progress[int]) -> list[str]:
-    """The inverse of `import_released`: weights file -> released model, or buffer store -> released data set."""
+def export_released(path: Path, out: Path, *, base: Path | None, progress: Progress[int]) -> list[str]:
+    """The inverse of `import_released`: weights file -> released model, or buffer store -> released data set.
+
+    base: the weights that a delta is over, for then the released model is the two in one.
+    """
     if path.is_dir():
         return export_dataset(path, out, progress)
-    return export_rig(path, out)
+    return export_rig(path, out, base)
 
 
 def import_rig(path: Path, out: Path, mean_shape: Path | None, size: int | None) -> list[str]:
@@ -64,9 +68,9 @@ def import_rig(path: Path, out: Path, mean_shape: Path | None, size: int | None)
     ]
 
 
-def export_rig(path: Path, out: Path) -> list[str]:
-    """Weights file -> released model [+ mean shape]."""
-    loaded = load_weights(path)
+def export_rig(path: Path, out: Path, base: Path | None) -> list[str]:
+    """Weights file, or delta and base -> released model [+ mean shape]."""
+    loaded = load_merged(path, base)
     files = write_rig(out, loaded.rig, loaded.tensors.get("mean_shape"))
     lines = [f"{path}: weights, {_in_words(loaded.rig.config)}", f"released model: {', '.join(map(str, files))}"]
     head = loaded.metadata.get("head")

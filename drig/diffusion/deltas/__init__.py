@@ -9,7 +9,16 @@ A delta belongs to the very tensors of its base: it names them by `content_hash`
 """
 
 from drig.diffusion.deltas.delta import Delta, attached
-from drig.diffusion.deltas.files import LoadedDelta, is_delta, load_delta, save_delta
+from drig.diffusion.deltas.files import LoadedDelta, is_delta, load_delta, load_merged, save_delta
 from drig.diffusion.deltas.hashing import content_hash
 
-__all__ = ["Delta", "LoadedDelta", "attached", "content_hash", "is_delta", "load_delta", "save_delta"]
+__all__ = [
+    "Delta",
+    "LoadedDelta",
+    "attached",
+    "content_hash",
+    "is_delta",
+    "load_delta",
+    "load_merged",
+    "save_delta",
+]

@@ -17,8 +17,18 @@ from torch import Tensor, nn
 
 from drig.diffusion.deltas.changes import Affine, Change, LowRank, LowRankLayer
 from drig.diffusion.deltas.delta import Delta, changeable_layers
+from drig.diffusion.deltas.hashing import content_hash
 from drig.diffusion.network import Rig
-from drig.diffusion.weights import DELTA_FORMAT, EXTRA, read_config, read_file, require_finite, write_file
+from drig.diffusion.weights import (
+    DELTA_FORMAT,
+    EXTRA,
+    LoadedWeights,
+    load_weights,
+    read_config,
+    read_file,
+    require_finite,
+    write_file,
+)
 from drig.errors import DrigError
 
 VERSION = "1"
@@ -105,6 +115,22 @@ def load_delta(path: str | Path, rig: Rig, base: str) -> LoadedDelta:
         for name, found in parts.items()
     }
     return LoadedDelta(Delta(base, config, changes), extra, json.loads(header["metadata"]))
+
+
+def load_merged(path: str | Path, base: str | Path | None) -> LoadedWeights:
+    """The whole rig of a person: of a file of weights as they are, of a delta merged into its `base`, a weights file.
+
+    The extra tensors and the metadata are the person's. Raises DrigError as `load_weights` and `load_delta` do, and for
+    a delta without a base.
+    """
+    if not is_delta(path):
+        return load_weights(path)
+    if base is None:
+        raise DrigError(f"{path} is a delta: give the weights of the base rig that it was trained over, too")
+    rig = load_weights(base).rig
+    found = load_delta(path, rig, content_hash(rig.state_dict()))
+    found.delta.merge_into(rig)
+    return LoadedWeights(rig, found.tensors, found.metadata)
 
 
 def _problems(name: str, layer: LowRankLayer | nn.GroupNorm | None, found: Mapping[str, Tensor]) -> list[str]:

@@ -38,7 +38,7 @@ def store(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def released(store: Path, tmp_path: Path) -> Path:
-    export_released(store, tmp_path / "released", progress=silently)
+    export_released(store, tmp_path / "released", base=None, progress=silently)
     return tmp_path / "released"
 
 
@@ -162,19 +162,19 @@ def test_the_same_command_continues_an_export(store: Path, tmp_path: Path) -> No
 
     out = tmp_path / "exports" / "released"
     with pytest.raises(KeyboardInterrupt):
-        export_released(store, out, progress=stops_at_two)
+        export_released(store, out, base=None, progress=stops_at_two)
     assert not out.exists()
     other = tmp_path / "other"
     with BufferStoreWriter(other, size=32, head="flame", estimator="deca") as writer:
         writer.put(ball(32, key="else", seed=9))
     with pytest.raises(DrigError, match="begun from another store"):
-        export_released(other, out, progress=silently)
-    export_released(store, out, progress=lambda faces, total: faces if total == 3 else [])
+        export_released(other, out, base=None, progress=silently)
+    export_released(store, out, base=None, progress=lambda faces, total: faces if total == 3 else [])
     with ReleasedDataset(out) as dataset:
         assert len(dataset) == 5
         np.testing.assert_array_equal(dataset.read(4).image, BufferStore(store).read(4).image)
     with pytest.raises(DrigError, match="is there already"):
-        export_released(store, out, progress=silently)
+        export_released(store, out, base=None, progress=silently)
 
 
 @pytest.mark.parametrize("length", [None, b"many", b"-3", b"99999999999"])

@@ -10,10 +10,12 @@ import torch
 
 from drig.data.released.conversion import export_released, import_released
 from drig.data.released.rigs import config_of, read_mean_shape
+from drig.diffusion.deltas import load_merged, save_delta
 from drig.diffusion.network import RIG_PRESETS, Rig, RigConfig
 from drig.diffusion.weights import LoadedWeights, load_weights, save_weights
 from drig.errors import DrigError
 from tests import parity
+from tests.diffusion.deltas.conftest import random_delta
 
 SMALL = RigConfig(size=32, base_channels=32, channel_mult=(1, 2), blocks_per_level=1, encoder_width=8)
 
@@ -70,7 +72,7 @@ def test_attention_elsewhere_needs_the_size() -> None:
 def test_a_rig_exported_and_imported_is_the_same_bit_for_bit(rig: Rig, tmp_path: Path) -> None:
     mean_shape = parity.randn("mean_shape", 1, 100)
     save_weights(tmp_path / "ours.safetensors", rig, {"mean_shape": mean_shape}, {"head": "flame", "estimator": "deca"})
-    lines = export_released(tmp_path / "ours.safetensors", tmp_path / "model000000.pt", progress=silently)
+    lines = export_released(tmp_path / "ours.safetensors", tmp_path / "model000000.pt", base=None, progress=silently)
     assert lines[-1] == f"released model: {tmp_path / 'model000000.pt'}, {tmp_path / 'mean_shape.pkl'}"
     loaded = convert(tmp_path / "model000000.pt", tmp_path / "again.safetensors", tmp_path / "mean_shape.pkl")
     assert loaded.rig.config == SMALL
@@ -83,11 +85,24 @@ def test_a_rig_exported_and_imported_is_the_same_bit_for_bit(rig: Rig, tmp_path:
 
 def test_an_exported_model_is_what_the_released_implementation_loads(rig: Rig, tmp_path: Path) -> None:
     save_weights(tmp_path / "ours.safetensors", rig, {"mean_shape": torch.ones(1, 100)}, {"head": "open"})
-    lines = export_released(tmp_path / "ours.safetensors", tmp_path / "model.pt", progress=silently)
+    lines = export_released(tmp_path / "ours.safetensors", tmp_path / "model.pt", base=None, progress=silently)
     assert "trained on head open" in lines[-1]
     state = torch.load(tmp_path / "model.pt", weights_only=True)
     assert state.keys() == rig.state_dict().keys()
     assert torch.equal(pickle.loads((tmp_path / "mean_shape.pkl").read_bytes()), torch.ones(1, 100))
+
+
+def test_a_delta_is_exported_with_its_base_as_one_model(rig: Rig, tmp_path: Path) -> None:
+    base, person = tmp_path / "base.safetensors", tmp_path / "ann.safetensors"
+    save_weights(base, rig)
+    save_delta(person, random_delta(rig, 1), {"mean_shape": torch.ones(1, 100)}, {"head": "flame"})
+    with pytest.raises(DrigError, match="is a delta: give the weights of the base"):
+        export_released(person, tmp_path / "model.pt", base=None, progress=silently)
+    export_released(person, tmp_path / "model.pt", base=base, progress=silently)
+    state, wanted = torch.load(tmp_path / "model.pt", weights_only=True), load_merged(person, base).rig.state_dict()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in wanted.items())
+    assert not torch.equal(state["denoisingUNet.out.2.bias"], rig.state_dict()["denoisingUNet.out.2.bias"])
+    assert (tmp_path / "mean_shape.pkl").exists()
 
 
 @pytest.mark.parametrize("new", [True, False])
@@ -133,4 +148,4 @@ def test_what_is_no_released_model_says_why(rig: Rig, tmp_path: Path) -> None:
 def test_a_rig_that_the_released_implementation_cannot_run_is_not_exported(tmp_path: Path) -> None:
     save_weights(tmp_path / "tiny.safetensors", Rig(RIG_PRESETS["tiny"]))
     with pytest.raises(DrigError, match="another preset than tiny"):
-        export_released(tmp_path / "tiny.safetensors", tmp_path / "model.pt", progress=silently)
+        export_released(tmp_path / "tiny.safetensors", tmp_path / "model.pt", base=None, progress=silently)

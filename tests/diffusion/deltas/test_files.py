@@ -7,7 +7,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from drig.diffusion.deltas import Delta, attached, content_hash, is_delta, load_delta, save_delta
+from drig.diffusion.deltas import Delta, attached, content_hash, is_delta, load_delta, load_merged, save_delta
 from drig.diffusion.network import Rig
 from drig.diffusion.weights import load_weights, save_weights
 from drig.errors import DrigError
@@ -49,6 +49,19 @@ def test_round_trip(path: Path, delta: Delta, rig: Rig, inputs: Inputs) -> None:
     assert {tensor.dtype for name, tensor in load_file(path).items() if LAYER in name} == {torch.float16}
     assert path.stat().st_size < 2 * delta.size + 25_000  # names and shapes
     assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_merged_into_its_base_it_is_a_whole_rig(path: Path, rig: Rig, inputs: Inputs, tmp_path: Path) -> None:
+    base = tmp_path / "base.safetensors"
+    save_weights(base, rig, metadata={"head": "of the base"})
+    merged = load_merged(path, base)
+    assert merged.metadata == {"head": "open"}
+    assert list(merged.tensors) == ["mean_shape"]
+    with attached(rig, load_delta(path, rig, content_hash(rig.state_dict())).delta):
+        torch.testing.assert_close(merged.rig.denoise(*inputs), rig.denoise(*inputs), atol=1e-4, rtol=1e-4)
+    assert load_merged(base, None).metadata == {"head": "of the base"}
+    with pytest.raises(DrigError, match="give the weights of the base rig"):
+        load_merged(path, None)
 
 
 def test_in_float32_it_is_exact(tmp_path: Path, delta: Delta, rig: Rig) -> None:
