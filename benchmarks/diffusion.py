@@ -1,13 +1,14 @@
 """How fast the diffusion core is against the same work done plainly (`benchmarks/plain.py`), and against the floor.
 
     python benchmarks/diffusion.py [--rig rig256] [--batch 2] [--rounds 2] [--device cpu] [--compile] [--json FILE]
+    python benchmarks/diffusion.py --profile [--rig rig256] ...
 
 Ours and the plain one take turns with the same weights, each turn in a process of its own: memory and the allocator's
 settings are then each one's own. The ratio of their best times is what counts. The floor is the plain work by the rate
 of this machine's largest matrix product: multiplications of direct convolution, which Winograd's algorithm and deltas
 can fall below. Stage 1 trains everything, stage 2 the UNet of one person or a delta over it; the edit is DDIM with 20
 steps, and a second line says what the same quality costs with UniPC (benchmarks/samplers.py). The last line is what
-makes a running editor a person's.
+makes a running editor a person's. --profile says instead where our stage-1 step spends its time.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -33,7 +34,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from drig.diffusion.deltas import Delta, attached, save_delta
 from drig.diffusion.network import RIG_PRESETS, Rig
 from drig.diffusion.precision import autocast_dtype
-from drig.diffusion.samplers import SAMPLERS, ddim
+from drig.diffusion.samplers import SAMPLERS
 from drig.editing import Editor
 from drig.faces.estimators import load_estimator
 from drig.faces.head import load_head
@@ -106,8 +107,7 @@ def our_step(rig: Rig, batch: Batch, options: Options, *, stage: int, rank: int 
 
 
 @contextmanager
-def plain_step(rig: Rig, batch: Batch, options: Options, *, stage: int, rank: int | None = None) -> Iterator[Step]:
-    """The plain method has no deltas: a person's are all the weights, whatever the rank."""
+def plain_step(rig: Rig, batch: Batch, options: Options, *, stage: int) -> Iterator[Step]:
     rig.train().requires_grad_(True)
     rig.encoder.requires_grad_(stage == 1).train(stage == 1)
     model, optimiser, cuda = plain.PlainRig(rig), plain.optimiser(rig, 1e-5), batch["image"].is_cuda
@@ -128,24 +128,22 @@ def plain_step(rig: Rig, batch: Batch, options: Options, *, stage: int, rank: in
 
 
 @contextmanager
-def our_edit(rig: Rig, batch: Batch, options: Options, *, unipc_steps: int | None = None) -> Iterator[Step]:
+def our_edit(rig: Rig, batch: Batch, options: Options, *, sampler: str, steps: int) -> Iterator[Step]:
     """As `drig.editing` samples, one image."""
     rig.eval()
     noise, buffers, photo = (batch[name][:1] for name in ("noise", "buffers", "image"))
     dtype, device = autocast_dtype("auto", photo.device), photo.device
-    solve = partial(SAMPLERS["unipc"], steps=unipc_steps) if unipc_steps else partial(ddim, steps=STEPS)
 
     @torch.no_grad()
     def edit() -> Tensor:
         with torch.autocast(device.type, dtype, enabled=dtype is not None):
-            return solve(rig, noise, buffers, rig.encode(photo))
+            return SAMPLERS[sampler](rig, noise, buffers, rig.encode(photo), steps=steps)
 
     yield edit
 
 
 @contextmanager
-def plain_edit(rig: Rig, batch: Batch, options: Options, *, unipc_steps: int | None = None) -> Iterator[Step]:
-    """One image, DDIM whatever ours takes."""
+def plain_edit(rig: Rig, batch: Batch, options: Options, *, steps: int) -> Iterator[Step]:
     rig.eval()
     noise, buffers, photo = (batch[name][:1] for name in ("noise", "buffers", "image"))
     model = plain.PlainRig(rig)
@@ -153,66 +151,74 @@ def plain_edit(rig: Rig, batch: Batch, options: Options, *, unipc_steps: int | N
     @torch.no_grad()
     def edit() -> Tensor:
         with torch.autocast("cuda", torch.float16) if photo.is_cuda else nullcontext():
-            return plain.ddim(model, noise, buffers, model.encode(photo), STEPS)
+            return plain.ddim(model, noise, buffers, model.encode(photo), steps)
 
     yield edit
 
 
-ROWS = {
-    "stage 1, a sample": (our_step, plain_step, {"stage": 1}),
-    "stage 2, a sample": (our_step, plain_step, {"stage": 2}),
-    f"stage 2, delta of rank {RANK}": (our_step, plain_step, {"stage": 2, "rank": RANK}),
-    f"edit, DDIM-{STEPS}": (our_edit, plain_edit, {}),
-    f"edit, UniPC-{UNIPC_STEPS}": (our_edit, plain_edit, {"unipc_steps": UNIPC_STEPS}),
+Work = partial[AbstractContextManager[Step]]
+STAGE1, STAGE2, DDIM = partial(plain_step, stage=1), partial(plain_step, stage=2), partial(plain_edit, steps=STEPS)
+ROWS: dict[str, tuple[Work, Work]] = {
+    "stage 1, a sample": (partial(our_step, stage=1), STAGE1),
+    "stage 2, a sample": (partial(our_step, stage=2), STAGE2),
+    f"stage 2, delta of rank {RANK}": (partial(our_step, stage=2, rank=RANK), STAGE2),
+    f"edit, DDIM-{STEPS}": (partial(our_edit, sampler="ddim", steps=STEPS), DDIM),
+    f"edit, UniPC-{UNIPC_STEPS}": (partial(our_edit, sampler="unipc", steps=UNIPC_STEPS), DDIM),
 }
+"""Ours and what it is compared with: a plain person is a whole rig, and a plain edit DDIM, whatever ours is."""
 
 
-def take_turn(row: str, ours: bool, options: Options, count: bool) -> Turn:
-    """In a process of its own: a call to warm up, then the best of two."""
-    mine, plainly, what = ROWS[row]
+def take_turn(work: Work, ours: bool, options: Options) -> Turn:
+    """A call to warm up, whose operations are counted, then the best of two. In a process of its own."""
     device = torch.device(options.device)
     rig = Rig.from_seed(RIG_PRESETS[options.rig], 0).to(device)
     if ours and device.type == "cpu":
         reuse_freed_memory()
-    with (mine if ours else plainly)(rig, inputs(rig.config.size, options.batch, device), options, **what) as step:
+    with work(rig, inputs(rig.config.size, options.batch, device), options) as step:
+        with FlopCounterMode(display=False) if not ours else nullcontext() as counter:
+            step()
         seconds = best_seconds(step, 2, device)
-        peak = peak_memory(device)
-        with FlopCounterMode(display=False) if count else nullcontext() as counter:
-            if counter:
-                step()
-    return Turn(seconds, peak, int(counter.get_total_flops()) if counter else 0)
+    return Turn(seconds, peak_memory(device), counter.get_total_flops() if counter else 0)
 
 
-def compare(row: str, options: Options) -> dict[str, float]:
-    found: dict[bool, list[Turn]] = {True: [], False: []}
-    for round_ in range(options.rounds):
-        for ours in (True, False):
-            # A new pool: a process that has measured leaves its allocator's state to nobody.
-            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-                count = round_ == 0 and not ours
-                found[ours].append(pool.submit(take_turn, row, ours, options, count).result())
-    samples = options.batch if row.startswith("stage") else 1
-    ours, plainly = (min(turn.seconds for turn in found[which]) / samples for which in (True, False))
-    return {
-        "ours_s": ours,
-        "plain_s": plainly,
-        "ratio": plainly / ours,
-        "ours_peak_GB": found[True][0].peak,
-        "plain_peak_GB": found[False][0].peak,
-        "plain_TFLOP": found[False][0].flops / samples / 1e12,
-    }
+def measure(work: Work, ours: bool, options: Options) -> Turn:
+    # A new process for every turn: its allocator's state is nobody else's.
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(take_turn, work, ours, options).result()
+
+
+def compare(rows: dict[str, tuple[Work, Work]], options: Options) -> Iterator[tuple[str, dict[str, float]]]:
+    """Each row as soon as it is measured."""
+    plain_turns: dict[Work, list[Turn]] = {}
+    for name, (ours, plainly) in rows.items():
+        turns, others = list[Turn](), plain_turns.setdefault(plainly, [])
+        for _ in range(options.rounds):
+            turns.append(measure(ours, True, options))
+            if len(others) < options.rounds:
+                others.append(measure(plainly, False, options))
+        samples = options.batch if name.startswith("stage") else 1
+        mine, theirs = (min(turn.seconds for turn in found) / samples for found in (turns, others))
+        yield (
+            name,
+            {
+                "ours_s": mine,
+                "plain_s": theirs,
+                "ratio": theirs / mine,
+                "ours_peak_GB": turns[0].peak,
+                "plain_peak_GB": others[0].peak,
+                "plain_TFLOP": others[0].flops / samples / 1e12,
+            },
+        )
 
 
 def best_seconds(step: Step, calls: int, device: torch.device) -> float:
-    """Of the best of `calls`, after one that does not count."""
     best = float("inf")
-    for call in range(calls + 1):
+    for _ in range(calls):
         _wait(device)
         start = time.perf_counter()
         step()
         _wait(device)
-        if call:
-            best = min(best, time.perf_counter() - start)
+        best = min(best, time.perf_counter() - start)
     return best
 
 
@@ -240,6 +246,22 @@ def identity_load(options: Options) -> dict[str, float]:
         return {"seconds": seconds, "MB": file.stat().st_size / 1e6}
 
 
+def profile(options: Options) -> str:
+    """Where our stage-1 step spends its time, once it runs as it always does."""
+    device = torch.device(options.device)
+    if device.type == "cpu":
+        reuse_freed_memory()
+    rig = Rig.from_seed(RIG_PRESETS[options.rig], 0).to(device)
+    with our_step(rig, inputs(rig.config.size, options.batch, device), options, stage=1) as step:
+        for _ in range(2):
+            step()
+        with torch.profiler.profile() as found:
+            step()
+            _wait(device)
+    order = "self_cuda_time_total" if device.type == "cuda" else "self_cpu_time_total"
+    return str(found.key_averages().table(sort_by=order, row_limit=15, max_name_column_width=40))
+
+
 def machine(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
@@ -260,17 +282,21 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--compile", action="store_true", help="compile our training steps, as training.compile does")
     parser.add_argument("--json", type=Path, help="file for the numbers")
+    parser.add_argument("--profile", action="store_true", help="print where our stage-1 step spends its time, only")
     arguments = vars(parser.parse_args())
-    file: Path | None = arguments.pop("json")
+    file, only_profile = arguments.pop("json"), arguments.pop("profile")
     options = Options(**arguments)
+    if only_profile:
+        print(profile(options))
+        return
     device = torch.device(options.device)
     rate = matrix_rate(device)
     result = {"options": asdict(options), "machine": machine(device), "torch": torch.__version__,
               "date": datetime.now(UTC).date().isoformat(), "matrix_FLOP_s": rate, "rows": {}}  # fmt: skip
     print(f"{options.rig} on {result['machine']}, matrix products {rate / 1e9:,.0f} GFLOP/s")
     print(f"{'':<28}{'ours':>9}{'plain':>9}{'ratio':>8}{'floor':>9}{'ours':>9}{'plain':>9}")
-    for name in ROWS:
-        row = result["rows"][name] = compare(name, options)
+    for name, row in compare(ROWS, options):
+        result["rows"][name] = row
         row["floor_s"] = row["plain_TFLOP"] * 1e12 / rate
         print(
             f"{name:<28}{row['ours_s']:8.3f}s{row['plain_s']:8.3f}s{row['ratio']:7.2f}x{row['floor_s']:8.3f}s"

@@ -49,6 +49,16 @@ def test_an_edit_is_a_portrait_of_the_rigs_size_and_repeats(editor: Editor, phot
     assert not np.array_equal(first.image, other.image)
 
 
+def test_bfloat16_edits_look_the_same(editor: Editor, photos: list[Photo], monkeypatch: pytest.MonkeyPatch) -> None:
+    source = editor.read(photos[0], aligned=True)
+    pictures = []
+    for capabilities in ({}, {"amx_bf16": True}):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=capabilities: found)
+        pictures.append(editor.edit(source, steps=5).image.astype(int))
+    difference = np.abs(pictures[0] - pictures[1])
+    assert 0 < difference.mean() < 1  # of 255
+
+
 def test_each_mode_takes_its_part_from_the_target_and_nothing_else(editor: Editor, photos: list[Photo]) -> None:
     source, target = (editor.read(photo, aligned=True) for photo in photos)
     expected = {

@@ -144,9 +144,16 @@ class Rig(nn.Module):
         return code
 
     def denoise(self, x_t: Tensor, t: Tensor, buffers: Tensor, code: Tensor) -> Tensor:
-        """The noise in x_t (N, 3, H, W) at timesteps t (N,) int64, given buffers (N, 9, H, W) and code (N, Z)."""
+        """The noise in x_t (N, 3, H, W) at timesteps t (N,) int64, given buffers (N, 9, H, W) and code (N, Z).
+
+        Raises DrigError for images of another size than the rig's, and for other numbers of one than of the other.
+        """
         self._require_size("noisy image", x_t)
         self._require_size("buffers", buffers)
+        counts = {"images": len(x_t), "timesteps": len(t), "buffers": len(buffers), "codes": len(code)}
+        if len(set(counts.values())) > 1:
+            found = ", ".join(f"{count} {what}" for what, count in counts.items())
+            raise DrigError(f"a batch of {found}: give one of each for every image.")
         if self.config.prediction == "noise":
             noise: Tensor = self.denoisingUNet(x_t, t, buffers, code)
             return noise
@@ -163,6 +170,6 @@ class Rig(nn.Module):
         height, width = images.shape[-2:]
         if (height, width) != (self.config.size, self.config.size):
             raise DrigError(
-                f"the {what} is {width} x {height} px and this rig works at {self.config.size} x {self.config.size}. "
+                f"{what} of {width} x {height} px, and this rig works at {self.config.size} x {self.config.size}. "
                 f"Make the portraits and buffers at {self.config.size} px, or use weights of another size."
             )

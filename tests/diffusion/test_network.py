@@ -125,7 +125,13 @@ def test_images_of_another_size_are_refused() -> None:
     rig = Rig(SMALL).eval()
     x_t, t, buffers, photo = batch(SMALL)
     code = rig.encode(photo)
-    with pytest.raises(DrigError, match=r"photo is 16 x 16 px and this rig works at 32 x 32"):
+    with pytest.raises(DrigError, match=r"photo of 16 x 16 px, and this rig works at 32 x 32"):
         rig.encode(photo[..., ::2, ::2])
-    with pytest.raises(DrigError, match=r"buffers is 16 x 32 px"):
+    with pytest.raises(DrigError, match=r"buffers of 16 x 32 px"):
         rig.denoise(x_t, t, buffers[..., ::2], code)
+
+
+def test_a_batch_has_one_of_each_for_every_image() -> None:
+    rig, image, buffers = Rig.from_seed(SMALL, 0), torch.zeros(2, 3, 32, 32), torch.zeros(1, 9, 32, 32)
+    with pytest.raises(DrigError, match="a batch of 2 images, 2 timesteps, 1 buffers, 2 codes"):
+        rig.denoise(image, torch.zeros(2, dtype=torch.int64), buffers, torch.zeros(2, 64))

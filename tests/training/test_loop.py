@@ -179,6 +179,19 @@ def test_a_non_finite_loss_stops_before_the_weights_are_touched(tmp_path: Path) 
     assert checkpoints.find(tmp_path)[0].name == "checkpoint_000000000016"
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("delta_rank", [None, 2], ids=["whole", "delta"])
+def test_compiled_bfloat16_training_on_a_gpu_loses_as_float32_does(tmp_path: Path, delta_rank: int | None) -> None:
+    losses = {}
+    for precision, compile in (("fp32", False), ("bf16", True)):
+        config = small_training(
+            train_encoder=False, delta_rank=delta_rank, precision=precision, compile=compile, samples=64
+        )
+        rig = small_rig(dropout=0.0).to("cuda")
+        losses[precision] = train(config, rig, small_dataset(), workdir=tmp_path / precision).metrics["loss"]  # type: ignore[arg-type]
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.02)
+
+
 @STAGES
 @pytest.mark.parametrize("delta_rank", [None, 2], ids=["whole", "delta"])
 def test_recomputing_gives_the_same_weights(tmp_path: Path, train_encoder: bool, delta_rank: int | None) -> None:

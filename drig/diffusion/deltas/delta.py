@@ -104,8 +104,8 @@ def attached(rig: Rig, delta: Delta | Sequence[Delta] | None) -> Iterator[None]:
     delta takes part in autograd, in DDP (where it is a part of the wrapped module) and in torch.compile (compile
     inside the block: what was compiled outside does not see it).
 
-    Raises DrigError for a delta of another kind of rig, and while another delta is attached to this rig: use it from
-    one thread at a time.
+    Raises DrigError for a delta of another kind of rig, for a batch of another length than the sequence, and while
+    another delta is attached to this rig: use it from one thread at a time.
     """
     if delta is None:
         yield
@@ -118,6 +118,8 @@ def attached(rig: Rig, delta: Delta | Sequence[Delta] | None) -> Iterator[None]:
     layers = dict(changeable_layers(rig))
     changes = delta.changes if isinstance(delta, Delta) else _stack(deltas)
     handles = [layers[name].register_forward_hook(_changing(change)) for name, change in changes.items()]
+    if not isinstance(delta, Delta):
+        handles.append(rig.denoisingUNet.register_forward_pre_hook(_require_samples(len(deltas))))
     _IN_USE.add(rig)
     try:
         yield
@@ -140,6 +142,16 @@ def _changing(change: Change) -> Callable[[nn.Module, tuple[Any, ...], Tensor], 
     def hook(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
         changed: Tensor = change(layer, inputs[0], output)
         return changed
+
+    return hook
+
+
+def _require_samples(count: int) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+    """A hook that raises DrigError unless the UNet is given a batch of `count`."""
+
+    def hook(unet: nn.Module, inputs: tuple[Any, ...]) -> None:
+        if len(inputs[0]) != count:
+            raise DrigError(f"a batch of {len(inputs[0])} for {count} deltas: give one delta for each sample.")
 
     return hook
 

@@ -69,6 +69,12 @@ def test_a_batch_may_mix_people(rig: Rig, inputs: Inputs) -> None:
     torch.testing.assert_close(mixed, torch.cat(alone), atol=1e-4, rtol=1e-4)
 
 
+def test_a_mixed_batch_has_a_delta_for_each_sample(rig: Rig, inputs: Inputs) -> None:
+    deltas = [random_delta(rig, 1)] * (len(inputs[0]) + 1)
+    with attached(rig, deltas), pytest.raises(DrigError, match=f"for {len(deltas)} deltas"):
+        rig.denoise(*inputs)
+
+
 def test_it_can_be_compiled(rig: Rig) -> None:
     """A part of the UNet, which has all kinds of layers: the whole takes a minute."""
     part = rig.denoisingUNet.middle_block
