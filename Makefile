@@ -19,7 +19,7 @@ lint: $(READY)  ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(READY)  ## every benchmark, each a table of ratios
+bench: $(READY)  ## every benchmark, each a table; hours, and some look at what quickstart left
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
 lock: $(READY)  ## resolve the requirements again after pyproject.toml changed

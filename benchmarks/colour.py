@@ -106,7 +106,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of a finished quickstart")
     options = parser.parse_args()
-    base = load_weights(options.runs / "stage1" / "weights.safetensors").rig
+    file = options.runs / "stage1" / "weights.safetensors"
+    if not file.exists():
+        parser.error(f"there is no {file}: run `make quickstart` first, or give its folder with --runs")
+    base = load_weights(file).rig
     rows: dict[tuple[str, str], list[list[float]]] = defaultdict(list)
     for rig, kinds in tqdm(list(people(options.runs)), unit="person"):
         for kind, photos in kinds.items():

@@ -141,8 +141,10 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="variants")
     parser.add_argument("--plot", type=Path, help="PNG to draw")
     options = parser.parse_args()
-    everybody, curves = people(options.runs), {}
     base = options.runs / "stage1" / "weights.safetensors"
+    if not base.exists():
+        parser.error(f"there is no {base}: run `make quickstart` first, or give its folder with --runs")
+    everybody, curves = people(options.runs), {}
     print(f"{'held out (trained on), dB':<30}" + "".join(f"{samples:>16,}" for samples in POINTS))
     for variant in options.only:
         trained = [
