@@ -48,7 +48,11 @@ ALBUM, HELD_OUT = 16, 4
 """Portraits of a person that are trained on, and that are not."""
 ALBUM_SEED = 1_000_003
 RANKS = (2, 4, 8, 16)
-FULL = replace(TRAINING_PRESETS["tiny-stage2"], checkpoint_every=TRAINING_PRESETS["tiny-stage2"].samples)
+FULL = replace(
+    TRAINING_PRESETS["tiny-stage2"],
+    p2_k=TRAINING_PRESETS["tiny-stage2-delta"].p2_k,  # the same loss for all
+    checkpoint_every=TRAINING_PRESETS["tiny-stage2"].samples,
+)
 RATE = 3e-3
 """Learning rate of the deltas."""
 STEPS = 6

@@ -1,9 +1,9 @@
 """How long to personalise, and with what: quality on photos that the training did not see, over samples.
 
-    python benchmarks/stage2.py [--runs runs] [--folder runs/stage2] [--plot docs/stage2.png] [--only default ...]
+    python benchmarks/stage2.py [--runs runs] [--folder runs/stage2] [--plot docs/stage2.png] [--only "whole rig" ...]
 
 Takes the base rig and the synthetic people's albums that `make quickstart` left. Each variant changes one thing of the
-`tiny-stage2` preset, a whole rig of each person's own, or of `tiny-stage2-delta`, and is trained far beyond its budget;
+training of a whole rig or of a delta (presets `tiny-stage2`, `tiny-stage2-delta`) and goes on far beyond their budget;
 at every point of the curve, held-out photos and as many of the training's are reconstructed. The same command goes on
 where it stopped.
 """
@@ -38,15 +38,16 @@ HELD_OUT = 4
 POINTS = (450, 900, 1_800, 3_600, 7_200)
 """Samples after which is measured."""
 STEPS = 20
-PRESET, DELTA = TRAINING_PRESETS["tiny-stage2"], TRAINING_PRESETS["tiny-stage2-delta"]
+DELTA = TRAINING_PRESETS["tiny-stage2-delta"]
+WHOLE = replace(TRAINING_PRESETS["tiny-stage2"], p2_k=0.0)
 VARIANTS: dict[str, TrainingConfig] = {
-    "default": PRESET,
-    "half the learning rate": replace(PRESET, learning_rate=PRESET.learning_rate / 2),
-    "twice the learning rate": replace(PRESET, learning_rate=PRESET.learning_rate * 2),
-    "paper's loss weight, k = 1": replace(PRESET, p2_k=1.0),
-    "no averaging": replace(PRESET, ema_half_life=None),
-    "horizontal flips": PRESET,
-    "delta": DELTA,
+    "whole rig": WHOLE,
+    "half the learning rate": replace(WHOLE, learning_rate=WHOLE.learning_rate / 2),
+    "twice the learning rate": replace(WHOLE, learning_rate=WHOLE.learning_rate * 2),
+    "k = 1 (the preset)": replace(WHOLE, p2_k=1.0),
+    "no averaging": replace(WHOLE, ema_half_life=None),
+    "horizontal flips": WHOLE,
+    "delta (the preset)": DELTA,
     "delta, half the learning rate": replace(DELTA, learning_rate=DELTA.learning_rate / 2),
     "delta, k = 1": replace(DELTA, p2_k=1.0),
     "delta, horizontal flips": DELTA,

@@ -97,14 +97,13 @@ class TrainingConfig:
 _PAPER_STAGE2 = TrainingConfig(
     samples=20_000, batch=4, learning_rate=1e-5, train_encoder=False, log_every=200, checkpoint_every=4_000
 )
-_TINY_STAGE2 = TrainingConfig(
+_TINY_STAGE2 = TrainingConfig(  # benchmarks/stage2.py
     samples=1_800,
     batch=8,
     learning_rate=2e-4,
     train_encoder=False,
     warmup=80,
     ema_half_life=300,
-    p2_k=0.0,
     log_every=80,
     checkpoint_every=900,
 )
@@ -136,6 +135,6 @@ TRAINING_PRESETS = MappingProxyType(
             checkpoint_every=4_000,
         ),
         "tiny-stage2": _TINY_STAGE2,
-        "tiny-stage2-delta": replace(_TINY_STAGE2, delta_rank=8, learning_rate=3e-3),  # benchmarks/deltas.py
+        "tiny-stage2-delta": replace(_TINY_STAGE2, delta_rank=8, learning_rate=3e-3, p2_k=0.0),
     }
 )
