@@ -82,8 +82,11 @@ def inputs(size: int, batch: int, device: torch.device) -> Batch:
 
 
 @contextmanager
-def our_step(rig: Rig, batch: Batch, options: Options, *, stage: int, rank: int | None = None) -> Iterator[Step]:
+def our_step(
+    rig: Rig, batch: Batch, options: Options, *, stage: int, rank: int | None = None, recompute: bool = False
+) -> Iterator[Step]:
     """As `drig.training.loop` takes one."""
+    rig.denoisingUNet.recompute = recompute
     device = batch["image"].device
     delta = Delta.start(rig, rank, torch.Generator().manual_seed(0)) if rank else None
     autocast = autocast_dtype("auto", device)
@@ -160,6 +163,7 @@ Work = partial[AbstractContextManager[Step]]
 STAGE1, STAGE2, DDIM = partial(plain_step, stage=1), partial(plain_step, stage=2), partial(plain_edit, steps=STEPS)
 ROWS: dict[str, tuple[Work, Work]] = {
     "stage 1, a sample": (partial(our_step, stage=1), STAGE1),
+    "stage 1, recomputing": (partial(our_step, stage=1, recompute=True), STAGE1),
     "stage 2, a sample": (partial(our_step, stage=2), STAGE2),
     f"stage 2, delta of rank {RANK}": (partial(our_step, stage=2, rank=RANK), STAGE2),
     f"edit, DDIM-{STEPS}": (partial(our_edit, sampler="ddim", steps=STEPS), DDIM),
@@ -281,10 +285,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2, help="turns that each side takes")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--compile", action="store_true", help="compile our training steps, as training.compile does")
+    parser.add_argument("--only", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW", help="of the table")
     parser.add_argument("--json", type=Path, help="file for the numbers")
     parser.add_argument("--profile", action="store_true", help="print where our stage-1 step spends its time, only")
     arguments = vars(parser.parse_args())
-    file, only_profile = arguments.pop("json"), arguments.pop("profile")
+    file, only_profile, only = (arguments.pop(name) for name in ("json", "profile", "only"))
     options = Options(**arguments)
     if only_profile:
         print(profile(options))
@@ -295,7 +300,7 @@ def main() -> None:
               "date": datetime.now(UTC).date().isoformat(), "matrix_FLOP_s": rate, "rows": {}}  # fmt: skip
     print(f"{options.rig} on {result['machine']}, matrix products {rate / 1e9:,.0f} GFLOP/s")
     print(f"{'':<28}{'ours':>9}{'plain':>9}{'ratio':>8}{'floor':>9}{'ours':>9}{'plain':>9}")
-    for name, row in compare(ROWS, options):
+    for name, row in compare({name: ROWS[name] for name in only}, options):
         result["rows"][name] = row
         row["floor_s"] = row["plain_TFLOP"] * 1e12 / rate
         print(
