@@ -41,8 +41,8 @@ class TrainingConfig:
     micro_batch: int | None = None
     """Most samples that a worker computes at once; the rest of its share is accumulated. None = its whole share."""
     recompute: bool = False
-    """Keep only the input of each of the UNet's blocks for the backward pass, which computes the rest again: a fraction
-    of the memory, for a third more time."""
+    """Keep only the input of each of the UNet's blocks for the backward pass, which computes the rest again: half of the
+    memory at 256 px, for a third more time."""
     compile: bool = False
     """Compile the network before the first step (torch.compile): minutes, for faster steps on GPUs. Slower on CPUs."""
     loader_workers: int = 0
