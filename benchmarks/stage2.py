@@ -32,7 +32,7 @@ from drig.faces.codes import FaceCodes
 from drig.randomness import torch_generator
 from drig.training.config import TRAINING_PRESETS, TrainingConfig
 from drig.training.loop import train
-from pipelines.identity_training import AlbumDataset, hold_out
+from pipelines.identity_training import AlbumDataset, Mirrored, hold_out
 
 HELD_OUT = 4
 POINTS = (450, 900, 1_800, 3_600, 7_200)
@@ -63,22 +63,6 @@ class Person:
     name: str
     album: Dataset[Item]
     held_out: Sequence[Item]
-
-
-class Mirrored(Dataset[Item]):
-    """Another data set's items, left and right exchanged: normals point the other way too."""
-
-    def __init__(self, items: Dataset[Item]) -> None:
-        self.items = items
-
-    def __len__(self) -> int:
-        return len(self.items)  # type: ignore[arg-type]
-
-    def __getitem__(self, index: int) -> Item:
-        item = self.items[index]
-        buffers = item["buffers"].flip(-1)
-        buffers[3] *= -1
-        return {"image": item["image"].flip(-1), "buffers": buffers}
 
 
 def people(runs: Path) -> list[Person]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from drig.data.photos import Photo, to_network, to_photo
-from drig.diffusion.deltas import Delta, attached, content_hash, is_delta, load_delta, save_delta
+from drig.diffusion.deltas import Delta, content_hash, is_delta, load_delta, merged, save_delta
 from drig.diffusion.network import Rig
 from drig.diffusion.precision import autocast_dtype
 from drig.diffusion.samplers import find_sampler
@@ -233,7 +233,7 @@ class Editor:
         photo = to_network(portrait)[None].to(device)  # (1, 3, S, S)
         noise = torch.randn(photo.shape, generator=torch_generator(seed, "edit")).to(device)
         dtype = autocast_dtype("auto", device)
-        with attached(self.rig, self.delta), torch.autocast(device.type, dtype, enabled=dtype is not None):
+        with merged(self.rig, self.delta), torch.autocast(device.type, dtype, enabled=dtype is not None):
             code = self.rig.encode(photo)
             image = solve(self.rig, noise, buffers.to(device), code, steps=steps, callback=on_step)
         return to_photo(image[0])

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import ConcatDataset, Dataset
 
 from drig.data.albums import Album, load_album, mean_shape
 from drig.data.albums.doctor import examine
@@ -94,6 +94,7 @@ def train_identity(
     holdout: int,
     aligned: bool,
     folder: Path,
+    mirror: bool = False,
     early_stop: int | None = None,
     device: str = "cpu",
     on_progress: Callable[[int, dict[str, float]], None] | None = None,
@@ -103,6 +104,7 @@ def train_identity(
     With `training.delta_rank` the weights are a delta over `base`.
 
     holdout: photos kept from training to measure on, at most a quarter of the album.
+    mirror: train on the mirror images of the photos too.
     early_stop: measure these every so many samples, and take the weights from before they get no better.
 
     Called again after an interruption, it goes on from the newest checkpoint in `folder`. Raises DrigError for an album
@@ -120,7 +122,9 @@ def train_identity(
     before = [editor.edit(faces[i]).image for i in shown]
     editor.mean_shape = mean_shape(FaceCodes.cat([faces[i].codes for i in kept]))
     truth = [faces[i].portrait.image for i in held]
-    album_items = AlbumDataset(editor, [faces[i] for i in kept])
+    album_items: Dataset[dict[str, Tensor]] = AlbumDataset(editor, [faces[i] for i in kept])
+    if mirror:
+        album_items = ConcatDataset([album_items, Mirrored(album_items)])
 
     def train_to(samples: int) -> TrainingResult:
         config = replace(training, samples=samples)
@@ -208,6 +212,22 @@ class AlbumDataset(Dataset[dict[str, Tensor]]):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         return self.items[index]
+
+
+class Mirrored(Dataset[dict[str, Tensor]]):
+    """Another data set's items with left and right exchanged; normals point the other way too."""
+
+    def __init__(self, items: Dataset[dict[str, Tensor]]) -> None:
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        item = self.items[index]
+        buffers = item["buffers"].flip(-1)
+        buffers[3] *= -1
+        return {"image": item["image"].flip(-1), "buffers": buffers}
 
 
 def _require_same_album(folder: Path, keys: Sequence[str]) -> None:

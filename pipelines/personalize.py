@@ -57,6 +57,8 @@ class PersonalizeConfig:
     """Budget and optimiser of each person; with `delta_rank` a delta over the base, otherwise a whole rig."""
     holdout: int = 0
     """Photos of each album, at most a quarter of them, that are kept from training to measure reconstructions on."""
+    mirror: bool = False
+    """Train on the photos' mirror images too: twice the album for a face that is much alike on both sides."""
     early_stop: int | None = None
     """Measure the held-out photos every so many samples, and take the weights from before they got no better. None =
     the whole budget."""
@@ -261,6 +263,7 @@ def _personalize_one(job: Job, name: str, device: str) -> IdentityResult:
             _base_weights(config, run.uri),
             config.training,
             holdout=config.holdout,
+            mirror=config.mirror,
             early_stop=config.early_stop,
             aligned=config.aligned,
             folder=folder,

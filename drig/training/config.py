@@ -41,7 +41,7 @@ class TrainingConfig:
     micro_batch: int | None = None
     """Most samples that a worker computes at once; the rest of its share is accumulated. None = its whole share."""
     recompute: bool = False
-    """Keep only the input of each of the UNet's blocks for the backward pass, which computes the rest again: half of the
+    """Keep only the input of each of the UNet's blocks for the backward pass, which computes the rest again: half the
     memory at 256 px, for a third more time."""
     compile: bool = False
     """Compile the network before the first step (torch.compile): minutes, for faster steps on GPUs. Slower on CPUs."""

@@ -12,9 +12,17 @@ from drig.diffusion.network import Rig
 from drig.editing import Editor
 from drig.errors import DrigError
 from drig.faces.estimators import load_estimator
-from drig.faces.head import load_head
+from drig.faces.head import load_head, neutral_codes
 from drig.training.config import TrainingConfig
-from pipelines.identity_training import AlbumDataset, IdentityResult, fit_album, hold_out, quality, train_identity
+from pipelines.identity_training import (
+    AlbumDataset,
+    IdentityResult,
+    Mirrored,
+    fit_album,
+    hold_out,
+    quality,
+    train_identity,
+)
 from tests.pipelines.conftest import RIG, heads
 
 TRAINING = TrainingConfig(
@@ -149,6 +157,29 @@ def test_training_sees_the_buffers_that_editing_renders(base: Path, album: Path)
     torch.testing.assert_close(item["buffers"], editor.edit(faces[0]).buffers)
     assert not torch.equal(item["buffers"], own_shape)
     assert item["image"].shape == (3, 32, 32)
+
+
+def test_a_mirrored_photo_has_the_buffers_of_a_head_that_turns_the_other_way(base: Path, album: Path) -> None:
+    editor = Editor.load(base)
+    (face, *_) = fit_album(editor, load_album(str(album), editor.detector, 32))
+    turns = torch.tensor([[0.0, 0.3, 0, 0, 0, 0], [0.0, -0.3, 0, 0, 0, 0]])
+    codes = neutral_codes(editor.head, 2).replace(pose=turns)
+    items = AlbumDataset(editor, [replace(face, codes=codes[i]) for i in range(2)])
+    mirrored = Mirrored(items)[0]
+    assert torch.equal(mirrored["image"], items[0]["image"].flip(-1))
+    torch.testing.assert_close(Mirrored(Mirrored(items))[0]["buffers"], items[0]["buffers"])
+    assert (mirrored["buffers"] - items[1]["buffers"]).abs().mean() < 0.01  # the skin itself is not symmetric
+    assert (items[0]["buffers"].flip(-1) - items[1]["buffers"])[3].abs().mean() > 0.2
+
+
+def test_mirror_images_are_trained_on_too(base: Path, album: Path, tmp_path: Path) -> None:
+    results = [
+        train_identity(
+            "ann", str(album), base, TRAINING, holdout=1, aligned=False, folder=tmp_path / str(mirror), mirror=mirror
+        )
+        for mirror in (False, True)
+    ]
+    assert results[0].metrics["loss"] != results[1].metrics["loss"]
 
 
 def test_a_folder_of_another_album_is_refused(base: Path, album: Path, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import torch
 
-from drig.diffusion.deltas import Delta, attached
+from drig.diffusion.deltas import Delta, attached, merged
 from drig.diffusion.deltas.changes import LowRank
 from drig.diffusion.network import Rig
 from drig.errors import DrigError
@@ -67,6 +67,23 @@ def test_a_batch_may_mix_people(rig: Rig, inputs: Inputs) -> None:
     with attached(rig, people):
         mixed = rig.denoise(*inputs)
     torch.testing.assert_close(mixed, torch.cat(alone), atol=1e-4, rtol=1e-4)
+
+
+def test_merged_for_a_while_it_is_the_same_and_leaves_no_trace(rig: Rig, inputs: Inputs) -> None:
+    delta, before = random_delta(rig, 1), {name: tensor.clone() for name, tensor in rig.state_dict().items()}
+    places = {name: tensor.data_ptr() for name, tensor in rig.state_dict().items()}
+    with attached(rig, delta):
+        expected = rig.denoise(*inputs)
+    with torch.no_grad(), merged(rig, delta):
+        torch.testing.assert_close(rig.denoise(*inputs), expected, atol=1e-4, rtol=1e-4)
+        with pytest.raises(DrigError, match="attached already"), attached(rig, delta):
+            pass
+    with pytest.raises(DrigError, match="give one of each"), merged(rig, delta):
+        rig.denoise(*(each[: i + 1] for i, each in enumerate(inputs)))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in rig.state_dict().items())
+    assert places == {name: tensor.data_ptr() for name, tensor in rig.state_dict().items()}
+    with merged(rig, None):
+        assert not torch.allclose(rig.denoise(*inputs), expected, atol=0.1)
 
 
 def test_a_mixed_batch_has_a_delta_for_each_sample(rig: Rig, inputs: Inputs) -> None:
