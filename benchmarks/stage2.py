@@ -10,9 +10,12 @@ where it stopped.
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import matplotlib
 import numpy as np
@@ -32,6 +35,7 @@ from drig.faces.codes import FaceCodes
 from drig.randomness import torch_generator
 from drig.training.config import TRAINING_PRESETS, TrainingConfig
 from drig.training.loop import train
+from drig.training.stream import SampleStream
 from pipelines.identity_training import AlbumDataset, Mirrored, hold_out
 
 HELD_OUT = 4
@@ -51,7 +55,16 @@ VARIANTS: dict[str, TrainingConfig] = {
     "delta, half the learning rate": replace(DELTA, learning_rate=DELTA.learning_rate / 2),
     "delta, k = 1": replace(DELTA, p2_k=1.0),
     "delta, horizontal flips": DELTA,
+    "delta, stratified timesteps": DELTA,
+    "delta, more noise": DELTA,
+    "delta, less noise": DELTA,
 }
+TIMESTEPS: dict[str, Callable[[float, int], float]] = {
+    "delta, stratified timesteps": lambda share, place: (share + place) / DELTA.batch,  # all levels in each batch
+    "delta, more noise": lambda share, _: share**0.5,
+    "delta, less noise": lambda share, _: share**2,
+}
+"""Variant -> (uniform share, place in the batch) -> timestep, as a share of all."""
 
 Item = dict[str, Tensor]
 
@@ -94,7 +107,8 @@ def curve(base: Path, person: Person, variant: str, folder: Path) -> list[tuple[
     seen = [person.album[i] for i in range(HELD_OUT)]
     for samples in POINTS[len(values) :]:
         config = replace(VARIANTS[variant], samples=samples, checkpoint_every=samples, log_every=samples)
-        result = train(config, load_weights(base).rig, album, workdir=folder)
+        with timesteps(TIMESTEPS.get(variant)):
+            result = train(config, load_weights(base).rig, album, workdir=folder)
         assert result.weights is not None
         rig = load_merged(result.weights, base).rig
         values.append((psnr(rig, person.held_out), psnr(rig, seen)))
@@ -102,21 +116,35 @@ def curve(base: Path, person: Person, variant: str, folder: Path) -> list[tuple[
     return values
 
 
+@contextmanager
+def timesteps(draw: Callable[[float, int], float] | None) -> Iterator[None]:
+    """Training within the block draws its timesteps so. None = as always, uniformly."""
+    usual = SampleStream.__getitem__
+
+    def drawn(stream: SampleStream, position: int) -> dict[str, Any]:
+        assert draw is not None
+        share = draw(np.random.default_rng((position, 77)).random(), position % DELTA.batch)
+        return {**usual(stream, position), "timestep": min(int(share * stream.steps), stream.steps - 1)}
+
+    with patch.object(SampleStream, "__getitem__", drawn if draw else usual):
+        yield
+
+
 def draw(curves: dict[str, np.ndarray], path: Path) -> None:
-    """Curves (points, 2) of held-out photos, solid, and of trained ones, dotted."""
+    """Curves (points, 2): of held-out photos, and of trained ones."""
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(7, 5))
-    for variant, values in curves.items():
-        (line,) = axes.semilogx(POINTS, values[:, 0], marker="o", label=variant)
-        axes.semilogx(POINTS, values[:, 1], linestyle=":", color=line.get_color())
-    axes.set_xticks(POINTS, [f"{samples:,}" for samples in POINTS])
-    axes.minorticks_off()
-    axes.set(xlabel="samples", ylabel="PSNR, dB", title="held-out photos; dotted: photos that were trained on")
-    axes.legend(frameon=False)
-    axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=110, bbox_inches="tight")
+    figure, panels = pyplot.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
+    for i, (axes, title) in enumerate(zip(panels, ("held-out photos", "photos that were trained on"), strict=True)):
+        for variant, values in curves.items():
+            axes.semilogx(POINTS, values[:, i], marker="o", label=variant)
+        axes.set_xticks(POINTS, [f"{samples:,}" for samples in POINTS])
+        axes.minorticks_off()
+        axes.set(xlabel="samples", ylabel="PSNR of reconstructions, dB", title=title)
+        axes.grid(alpha=0.3)
+    panels[1].legend(frameon=False)
+    figure.savefig(path, dpi=110)
 
 
 def main() -> None:

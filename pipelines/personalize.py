@@ -57,8 +57,8 @@ class PersonalizeConfig:
     """Budget and optimiser of each person; with `delta_rank` a delta over the base, otherwise a whole rig."""
     holdout: int = 0
     """Photos of each album, at most a quarter of them, that are kept from training to measure reconstructions on."""
-    mirror: bool = False
-    """Train on the photos' mirror images too: twice the album for a face that is much alike on both sides."""
+    mirror: bool = True
+    """Train on the photos' mirror images too: twice the album. false for a face that differs from side to side."""
     early_stop: int | None = None
     """Measure the held-out photos every so many samples, and take the weights from before they got no better. None =
     the whole budget."""
