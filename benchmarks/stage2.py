@@ -32,11 +32,12 @@ from drig.diffusion.samplers import ddim
 from drig.diffusion.weights import load_weights
 from drig.editing import Editor
 from drig.faces.codes import FaceCodes
+from drig.personalization import AlbumDataset, Mirrored
 from drig.randomness import torch_generator
 from drig.training.config import TRAINING_PRESETS, TrainingConfig
 from drig.training.loop import train
 from drig.training.stream import SampleStream
-from pipelines.identity_training import AlbumDataset, Mirrored, hold_out
+from pipelines.identity_training import hold_out
 
 HELD_OUT = 4
 POINTS = (450, 900, 1_800, 3_600, 7_200)

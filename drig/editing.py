@@ -134,7 +134,7 @@ class Editor:
                 )
         self.rig.eval()  # where it was trained over, dropout is still on
         person = copy.copy(self)
-        person.delta = loaded.delta.to(next(self.rig.parameters()).device).requires_grad_(False)
+        person.delta = loaded.delta.to(self.device).requires_grad_(False)
         person.mean_shape = loaded.tensors.get("mean_shape")
         return person
 
@@ -142,6 +142,11 @@ class Editor:
     def _rig_hash(self) -> str:
         """Of the rig's tensors, which an editor that deltas are loaded over must not train."""
         return content_hash(self.rig.state_dict())
+
+    @property
+    def device(self) -> torch.device:
+        """Where the rig computes."""
+        return next(self.rig.parameters()).device
 
     @property
     def size(self) -> int:
@@ -229,7 +234,7 @@ class Editor:
     ) -> np.ndarray:
         """Buffers (1, 9, S, S) and the portrait (S, S, 3) uint8 that gives the global code -> (S, S, 3) uint8."""
         solve = find_sampler(sampler)
-        device = next(self.rig.parameters()).device
+        device = self.device
         photo = to_network(portrait)[None].to(device)  # (1, 3, S, S)
         noise = torch.randn(photo.shape, generator=torch_generator(seed, "edit")).to(device)
         dtype = autocast_dtype("auto", device)

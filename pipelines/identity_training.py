@@ -12,20 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.utils.data import ConcatDataset, Dataset
 
 from drig.data.albums import Album, load_album, mean_shape
 from drig.data.albums.doctor import examine
-from drig.data.photos import save_png, to_network
-from drig.diffusion.deltas import is_delta
-from drig.diffusion.weights import load_weights
+from drig.data.photos import save_png
 from drig.editing import Editor, Face
 from drig.errors import DrigError
 from drig.faces.codes import FaceCodes
 from drig.faces.identity_embedding import IdentityEmbedder
 from drig.metrics import psnr, ssim
+from drig.personalization import album_dataset, fit_album, own_editor
 from drig.pictures import Picture, buffer_pictures, contact_sheet
 from drig.training.config import TrainingConfig
 from drig.training.loop import WEIGHTS, TrainingResult, train
@@ -122,16 +118,14 @@ def train_identity(
     before = [editor.edit(faces[i]).image for i in shown]
     editor.mean_shape = mean_shape(FaceCodes.cat([faces[i].codes for i in kept]))
     truth = [faces[i].portrait.image for i in held]
-    album_items: Dataset[dict[str, Tensor]] = AlbumDataset(editor, [faces[i] for i in kept])
-    if mirror:
-        album_items = ConcatDataset([album_items, Mirrored(album_items)])
+    album_items = album_dataset(editor, [faces[i] for i in kept], mirror=mirror)
 
     def train_to(samples: int) -> TrainingResult:
         config = replace(training, samples=samples)
         return train(config, editor.rig, album_items, workdir=folder / "training", on_progress=on_progress)
 
     def measure(weights: Path) -> float:
-        person = _own_editor(editor, weights, device)
+        person = own_editor(editor, weights)
         found = quality([person.edit(faces[i]).image for i in held], truth)
         assert found is not None
         return found.psnr
@@ -143,7 +137,7 @@ def train_identity(
     else:
         result = train_to(training.samples)
     assert result.weights is not None, "nothing asks the loop to stop early"
-    own = _own_editor(editor, result.weights, device)
+    own = own_editor(editor, result.weights)
     own.save(folder / WEIGHTS)
     after = [own.edit(faces[i]).image for i in shown]
     save_png(folder / SHEET, _sheet(own, [faces[i] for i in shown], [album.keys[i] for i in shown], before, after))
@@ -157,23 +151,6 @@ def train_identity(
         metrics=result.metrics,
         seconds=time.monotonic() - started,
     )
-
-
-def _own_editor(base: Editor, weights: Path, device: str) -> Editor:
-    """The editor of what training left, with the mean shape that it was trained with."""
-    if is_delta(weights):
-        own = base.personalised(weights)
-    else:
-        own = Editor(load_weights(weights).rig, base.head, base.estimator, device=device)
-    own.mean_shape = base.mean_shape
-    return own
-
-
-def fit_album(editor: Editor, album: Album) -> list[Face]:
-    """The faces of an album as the editor sees them, fitted in one batch."""
-    portraits = torch.from_numpy(np.moveaxis(album.images, -1, 1) / np.float32(255))  # (N, 3, S, S)
-    codes = editor.estimator.fit(portraits, torch.from_numpy(album.landmarks))
-    return [Face(portrait, codes[i], ()) for i, portrait in enumerate(album.portraits)]
 
 
 def warn(album: Album, codes: FaceCodes, editor: Editor) -> tuple[str, ...]:
@@ -196,38 +173,6 @@ def quality(made: Sequence[Picture], truth: Sequence[Picture]) -> Quality | None
     return Quality(
         psnr=float(np.mean([psnr(m, t) for m, t in pairs])), ssim=float(np.mean([ssim(m, t) for m, t in pairs]))
     )
-
-
-class AlbumDataset(Dataset[dict[str, Tensor]]):
-    """An album in memory, its buffers rendered as `editor` will render them when it edits: with the mean shape."""
-
-    def __init__(self, editor: Editor, faces: Sequence[Face]) -> None:
-        self.items = [
-            {"image": to_network(face.portrait.image), "buffers": editor.buffers(face.codes).stacked()[0]}
-            for face in faces
-        ]
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        return self.items[index]
-
-
-class Mirrored(Dataset[dict[str, Tensor]]):
-    """Another data set's items with left and right exchanged; normals point the other way too."""
-
-    def __init__(self, items: Dataset[dict[str, Tensor]]) -> None:
-        self.items = items
-
-    def __len__(self) -> int:
-        return len(self.items)  # type: ignore[arg-type]
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        item = self.items[index]
-        buffers = item["buffers"].flip(-1)
-        buffers[3] *= -1
-        return {"image": item["image"].flip(-1), "buffers": buffers}
 
 
 def _require_same_album(folder: Path, keys: Sequence[str]) -> None:

@@ -37,6 +37,7 @@ from drig.faces.landmarks import LandmarkDetector
 from drig.faces.open_head import OpenHead
 from drig.faces.portraits import find_portrait
 from drig.identities import BASE, Identities
+from drig.personalization import fit_album
 from drig.pictures import Picture
 from drig.report import write_report
 from drig.tracking import Tracker, tracking_uri
@@ -47,7 +48,7 @@ from pipelines.cluster import ClusterConfig, ray_cluster
 from pipelines.edit_sheet import EditSheet, edit_sheet
 from pipelines.extract_buffers import ExtractConfig, extract
 from pipelines.extract_buffers import report as print_extraction
-from pipelines.identity_training import IdentityResult, fit_album
+from pipelines.identity_training import IdentityResult
 from pipelines.quickstart_report import (
     Served,
     buffers_section,

@@ -12,17 +12,10 @@ from drig.diffusion.network import Rig
 from drig.editing import Editor
 from drig.errors import DrigError
 from drig.faces.estimators import load_estimator
-from drig.faces.head import load_head, neutral_codes
+from drig.faces.head import load_head
+from drig.personalization import fit_album
 from drig.training.config import TrainingConfig
-from pipelines.identity_training import (
-    AlbumDataset,
-    IdentityResult,
-    Mirrored,
-    fit_album,
-    hold_out,
-    quality,
-    train_identity,
-)
+from pipelines.identity_training import IdentityResult, hold_out, quality, train_identity
 from tests.pipelines.conftest import RIG, heads
 
 TRAINING = TrainingConfig(
@@ -146,30 +139,6 @@ def test_interrupted_training_goes_on_to_the_same_rig(base: Path, album: Path, t
     expected, found = (Editor.load(folder / "weights.safetensors").rig.state_dict() for folder in (whole, parts))
     for name, tensor in expected.items():
         torch.testing.assert_close(found[name], tensor, rtol=1e-4, atol=1e-5)
-
-
-def test_training_sees_the_buffers_that_editing_renders(base: Path, album: Path) -> None:
-    editor = Editor.load(base)
-    faces = fit_album(editor, load_album(str(album), editor.detector, 32))
-    own_shape = AlbumDataset(editor, faces[:1])[0]["buffers"]
-    editor.mean_shape = faces[1].codes.shape + 2.0
-    item = AlbumDataset(editor, faces[:1])[0]
-    torch.testing.assert_close(item["buffers"], editor.edit(faces[0]).buffers)
-    assert not torch.equal(item["buffers"], own_shape)
-    assert item["image"].shape == (3, 32, 32)
-
-
-def test_a_mirrored_photo_has_the_buffers_of_a_head_that_turns_the_other_way(base: Path, album: Path) -> None:
-    editor = Editor.load(base)
-    (face, *_) = fit_album(editor, load_album(str(album), editor.detector, 32))
-    turns = torch.tensor([[0.0, 0.3, 0, 0, 0, 0], [0.0, -0.3, 0, 0, 0, 0]])
-    codes = neutral_codes(editor.head, 2).replace(pose=turns)
-    items = AlbumDataset(editor, [replace(face, codes=codes[i]) for i in range(2)])
-    mirrored = Mirrored(items)[0]
-    assert torch.equal(mirrored["image"], items[0]["image"].flip(-1))
-    torch.testing.assert_close(Mirrored(Mirrored(items))[0]["buffers"], items[0]["buffers"])
-    assert (mirrored["buffers"] - items[1]["buffers"]).abs().mean() < 0.01  # the skin itself is not symmetric
-    assert (items[0]["buffers"].flip(-1) - items[1]["buffers"])[3].abs().mean() > 0.2
 
 
 def test_mirror_images_are_trained_on_too(base: Path, album: Path, tmp_path: Path) -> None:
