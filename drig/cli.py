@@ -439,6 +439,7 @@ VERBS = {
     "extract": Verb("photos -> store of physical buffers", _pipeline("pipelines.extract_buffers")),
     "stage1": Verb("train the base rig on many people", _pipeline("pipelines.stage1")),
     "personalize": Verb("train a rig for each of many people", _pipeline("pipelines.personalize")),
+    "evaluate": Verb("measure edits whose true answers are known", _pipeline("pipelines.evaluate")),
     "edit": Verb("edit a photo", _here(EditConfig, edit, positional=("photo",))),
     "identities": Verb("list, register or delete personalised people", _here(IdentitiesConfig, identities)),
     "import": Verb("released model or data set -> drig's", _here(ImportConfig, import_released, positional=("path",))),

@@ -5,7 +5,7 @@ with the source's own global code, through a base rig (stage 1 alone) or a perso
 """
 
 import copy
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -218,30 +218,33 @@ class Editor:
             codes = apply_controls(codes, controls, self.expression_names)
         buffers = self.buffers(source.codes, codes).stacked()  # (1, 9, S, S)
         portrait = latent_from.portrait.image
-        image = self.sample(buffers, portrait, steps=steps, sampler=sampler, seed=seed, on_step=on_step)
+        (image,) = self.sample(buffers, [portrait], steps=steps, sampler=sampler, seed=seed, on_step=on_step)
         return Edit(image, buffers[0], codes, warnings)
 
     @torch.no_grad()
     def sample(
         self,
         buffers: Tensor,
-        portrait: np.ndarray,
+        portraits: Sequence[np.ndarray],
         *,
         steps: int = 20,
         sampler: str = "ddim",
         seed: int = 0,
         on_step: Callable[[int, int, Tensor], None] | None = None,
     ) -> np.ndarray:
-        """Buffers (1, 9, S, S) and the portrait (S, S, 3) uint8 that gives the global code -> (S, S, 3) uint8."""
+        """Buffers (N, 9, S, S) and the N portraits (S, S, 3) uint8 that give the global codes -> (N, S, S, 3) uint8.
+
+        All start from the same noise, so that the frames of a video do not flicker.
+        """
         solve = find_sampler(sampler)
         device = self.device
-        photo = to_network(portrait)[None].to(device)  # (1, 3, S, S)
-        noise = torch.randn(photo.shape, generator=torch_generator(seed, "edit")).to(device)
+        photos = torch.stack([to_network(portrait) for portrait in portraits]).to(device)  # (N, 3, S, S)
+        noise = torch.randn((1, *photos.shape[1:]), generator=torch_generator(seed, "edit")).to(device)
         dtype = autocast_dtype("auto", device)
         with merged(self.rig, self.delta), torch.autocast(device.type, dtype, enabled=dtype is not None):
-            code = self.rig.encode(photo)
-            image = solve(self.rig, noise, buffers.to(device), code, steps=steps, callback=on_step)
-        return to_photo(image[0])
+            codes = self.rig.encode(photos)
+            images = solve(self.rig, noise.expand_as(photos), buffers.to(device), codes, steps=steps, callback=on_step)
+        return to_photo(images)
 
 
 def _check(modes: Collection[str], has_target: bool) -> None:

@@ -79,6 +79,11 @@ def plot_curves(curves: Mapping[str, Sequence[tuple[float, float]]], *, x: str, 
     axes.set(xlabel=x, ylabel=y, yscale="log")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
+    return render_figure(figure)
+
+
+def render_figure(figure: Figure) -> Picture:
+    """A plot as a picture."""
     buffer = io.BytesIO()
     figure.savefig(buffer)
     return np.asarray(Image.open(buffer).convert("RGB"))

@@ -104,3 +104,13 @@ def use_gpu(config: ClusterConfig) -> bool:
         return config.gpu
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     return resources.get("GPU", 0) > 0
+
+
+def quieten_ray_data() -> None:
+    """Ray Data's own progress would be drawn over ours."""
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    for handler in logging.getLogger("ray.data").handlers:
+        if handler.name == "console":
+            handler.setLevel(logging.ERROR)

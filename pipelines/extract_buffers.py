@@ -8,7 +8,6 @@ fitting and rendering run on GPUs where there are any: two pools of actors, on a
 back encoded, 50 KB at 128 px, and the driver alone writes and commits: the nodes need no file system in common.
 """
 
-import logging
 import sys
 import time
 from collections import Counter
@@ -29,7 +28,7 @@ from drig.faces.head import load_head
 from drig.pictures import Picture, buffer_pictures, contact_sheet
 from drig.randomness import numpy_generator
 from pipelines import progress
-from pipelines.cluster import ClusterConfig, ray_cluster, use_gpu
+from pipelines.cluster import ClusterConfig, quieten_ray_data, ray_cluster, use_gpu
 from pipelines.face_mappers import Batch, BufferRenderer, PortraitFinder
 from pipelines.run_folder import absolute
 
@@ -184,7 +183,7 @@ def _records(config: ExtractConfig, sources: Mapping[str, str]) -> Iterator[Batc
     """What `BufferRenderer` gives for all photos, batch by batch as they are done."""
     from ray.data import ActorPoolStrategy, from_items
 
-    _quieten_ray_data()
+    quieten_ray_data()
     gpu = use_gpu(config.cluster)
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     finders, renderers = plan_pools(config, cpus=int(resources["CPU"]), gpus=int(resources.get("GPU", 0)) if gpu else 0)
@@ -219,16 +218,6 @@ def _with_arguments(mapper: Any, *arguments: object) -> Any:
 
     Mapper.__name__ = mapper.__name__  # what Ray calls the operator and its processes
     return Mapper
-
-
-def _quieten_ray_data() -> None:
-    """Ray Data's own progress would be drawn over ours."""
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    for handler in logging.getLogger("ray.data").handlers:
-        if handler.name == "console":
-            handler.setLevel(logging.ERROR)
 
 
 def _nothing_usable(config: ExtractConfig, rejects: dict[str, str]) -> str:

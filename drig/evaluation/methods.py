@@ -1,0 +1,136 @@
+"""Who answers: baselines that need no rig, the base rig, and the base personalised in several ways."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import torch
+
+from drig.data.albums import mean_shape
+from drig.editing import Editor, Face
+from drig.evaluation.subjects import Subject, Trial
+from drig.faces.codes import FaceCodes, blend, transfer
+from drig.metrics import Picture
+from drig.personalization import album_dataset, own_editor
+from drig.pictures import to_picture
+from drig.training.config import TrainingConfig
+from drig.training.loop import train
+
+_BATCH = 16  # portraits sampled at once
+FRAMES = 12
+"""Of a sweep from one pose to another."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to answer trials."""
+
+    text: str
+    photos: int | None = None
+    """Of the album that it learns from; None = all, 0 = it learns nothing."""
+    same_light: bool = False
+    """It learns from the bad album."""
+    whole: bool = False
+    """It trains a whole rig instead of a delta."""
+
+    def album(self, subject: Subject) -> list[Face]:
+        """What it learns from; fewer faces than `photos` where the subject has not so many."""
+        return (subject.same_light if self.same_light else subject.album)[: self.photos]
+
+    def is_possible(self, subject: Subject) -> bool:
+        """Whether the subject has what it learns from."""
+        return self.photos == 0 or len(self.album(subject)) >= max(1, self.photos or 1)
+
+
+METHODS: Mapping[str, Method] = MappingProxyType(
+    {
+        "truth": Method("the true answers: what the measures say of perfect edits", photos=0),
+        "copy": Method("the source photo as it is", photos=0),
+        "buffers": Method("the edited buffers, rendered", photos=0),
+        "base": Method("stage 1 alone", photos=0),
+        "personalised": Method("stage 2 on the whole album, a delta"),
+        "10_photos": Method("the same with 10 photos", photos=10),
+        "5_photos": Method("with 5", photos=5),
+        "1_photo": Method("with one", photos=1),
+        "same_light": Method("with an album that was taken in one light", same_light=True),
+        "whole_rig": Method("stage 2 on the whole album, a rig of its own", whole=True),
+    }
+)
+
+
+class Maker:
+    """Makes the portraits of one subject.
+
+    base: without a mean shape. Its rig is trained over, and shared by the editors of deltas.
+    training: of a delta; whole: of a whole rig. folder: for what is trained.
+    """
+
+    def __init__(
+        self,
+        base: Editor,
+        subject: Subject,
+        training: TrainingConfig,
+        whole: TrainingConfig,
+        folder: Path,
+        *,
+        mirror: bool,
+        steps: int,
+        sampler: str,
+    ) -> None:
+        self.base, self.subject, self.folder = base, subject, folder
+        self.training, self.whole = training, whole
+        self.mirror, self.steps, self.sampler = mirror, steps, sampler
+        self._editors: dict[str, Editor] = {}
+
+    def answers(self, method: str) -> list[Picture]:
+        """The method's portrait (S, S, 3) for each of the subject's trials."""
+        trials, unseen = self.subject.trials, self.subject.unseen
+        if method == "truth":
+            return [trial.answer.picture for trial in trials]
+        if method == "copy":
+            return [unseen[trial.source].portrait.image for trial in trials]
+        edits = [(unseen[trial.source], edited_codes(unseen, trial)) for trial in trials]
+        return self._make(method, edits)
+
+    def sweep(self, method: str) -> list[Picture]:
+        """FRAMES of the first unseen photo on its way to the next one's pose, which would be better off smooth."""
+        source, target = self.subject.unseen[:2]
+        end = transfer(source.codes, target.codes, ["pose"])
+        return self._make(method, [(source, blend(source.codes, end, i / (FRAMES - 1))) for i in range(FRAMES)])
+
+    def _make(self, method: str, edits: Sequence[tuple[Face, FaceCodes]]) -> list[Picture]:
+        editor = self.editor(method)
+        if method == "buffers":
+            return [to_picture(editor.buffers(face.codes, codes).rendered[0]) for face, codes in edits]
+        made: list[Picture] = []
+        for start in range(0, len(edits), _BATCH):
+            part = edits[start : start + _BATCH]
+            buffers = torch.cat([editor.buffers(face.codes, codes).stacked() for face, codes in part])
+            portraits = [face.portrait.image for face, _ in part]
+            made += list(editor.sample(buffers, portraits, steps=self.steps, sampler=self.sampler))
+        return made
+
+    def editor(self, method: str) -> Editor:
+        """What a possible method edits with; it is trained at the first call."""
+        if method not in self._editors:
+            learns = METHODS[method]
+            self._editors[method] = self.base if learns.photos == 0 else self._trained(method, learns)
+        return self._editors[method]
+
+    def _trained(self, method: str, learns: Method) -> Editor:
+        faces = learns.album(self.subject)
+        editor = copy.copy(self.base)
+        editor.mean_shape = mean_shape(FaceCodes.cat([face.codes for face in faces]))
+        dataset = album_dataset(editor, faces, mirror=self.mirror)
+        rig = copy.deepcopy(editor.rig) if learns.whole else editor.rig
+        result = train(self.whole if learns.whole else self.training, rig, dataset, workdir=self.folder / method)
+        assert result.weights is not None, "nothing asks the training to stop early"
+        return own_editor(editor, result.weights)
+
+
+def edited_codes(unseen: Sequence[Face], trial: Trial) -> FaceCodes:
+    """What the edit of a trial should render."""
+    source = unseen[trial.source].codes
+    return transfer(source, unseen[trial.target].codes, trial.modes) if trial.modes else source
