@@ -21,10 +21,11 @@ import matplotlib
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import ConcatDataset, Dataset
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from drig.data.albums import mean_shape
+from drig.data.mirroring import with_mirror_images
 from drig.data.photos import read_photo
 from drig.diffusion.deltas import load_merged
 from drig.diffusion.network import Rig
@@ -32,7 +33,7 @@ from drig.diffusion.samplers import ddim
 from drig.diffusion.weights import load_weights
 from drig.editing import Editor
 from drig.faces.codes import FaceCodes
-from drig.personalization import AlbumDataset, Mirrored
+from drig.personalization import AlbumDataset
 from drig.randomness import torch_generator
 from drig.training.config import TRAINING_PRESETS, TrainingConfig
 from drig.training.loop import train
@@ -104,7 +105,7 @@ def curve(base: Path, person: Person, variant: str, folder: Path) -> list[tuple[
     """PSNR of held-out and of trained photos at each of POINTS."""
     record = folder / "curve.json"
     values: list[tuple[float, float]] = json.loads(record.read_text()) if record.exists() else []
-    album = ConcatDataset([person.album, Mirrored(person.album)]) if "flips" in variant else person.album
+    album = with_mirror_images(person.album) if "flips" in variant else person.album
     seen = [person.album[i] for i in range(HELD_OUT)]
     for samples in POINTS[len(values) :]:
         config = replace(VARIANTS[variant], samples=samples, checkpoint_every=samples, log_every=samples)

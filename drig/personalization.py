@@ -5,17 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.data import ConcatDataset, Dataset
+from torch.utils.data import Dataset
 
 from drig.data.albums import Album
+from drig.data.mirroring import Item, with_mirror_images
 from drig.data.photos import to_network
 from drig.diffusion.deltas import is_delta
 from drig.diffusion.weights import load_weights
 from drig.editing import Editor, Face
-
-Item = dict[str, Tensor]
-"""image (3, S, S) in [-1, 1] and buffers (9, S, S)."""
 
 
 def fit_album(editor: Editor, album: Album) -> list[Face]:
@@ -28,7 +25,7 @@ def fit_album(editor: Editor, album: Album) -> list[Face]:
 def album_dataset(editor: Editor, faces: Sequence[Face], *, mirror: bool) -> Dataset[Item]:
     """What stage 2 learns from: faces, and buffers as `editor` renders them; with `mirror` their mirror images too."""
     items = AlbumDataset(editor, faces)
-    return ConcatDataset([items, Mirrored(items)]) if mirror else items
+    return with_mirror_images(items) if mirror else items
 
 
 def own_editor(base: Editor, weights: Path) -> Editor:
@@ -55,19 +52,3 @@ class AlbumDataset(Dataset[Item]):
 
     def __getitem__(self, index: int) -> Item:
         return self.items[index]
-
-
-class Mirrored(Dataset[Item]):
-    """Another data set's items with left and right exchanged; normals point the other way too."""
-
-    def __init__(self, items: Dataset[Item]) -> None:
-        self.items = items
-
-    def __len__(self) -> int:
-        return len(self.items)  # type: ignore[arg-type]
-
-    def __getitem__(self, index: int) -> Item:
-        item = self.items[index]
-        buffers = item["buffers"].flip(-1)
-        buffers[3] *= -1
-        return {"image": item["image"].flip(-1), "buffers": buffers}

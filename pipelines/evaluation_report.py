@@ -76,8 +76,8 @@ def _by_edit(summary: Summary) -> Section:
     table = [["measure", "method", *kinds]]
     for measure in ("face_psnr", "light", "exp", "pose", "identity"):
         for method, edits in summary.items():
-            cells = [str(edits[kind].get(measure, "-")) if kind in edits else "-" for kind in kinds]
-            table.append([measure, method, *cells])
+            means = (edits[kind][measure].mean if measure in edits.get(kind, {}) else None for kind in kinds)
+            table.append([measure, method, *("-" if mean is None else f"{mean:.3g}" for mean in means)])
     return Section(
         "By kind of edit", "In a column, the attributes that the edit does not name should not move.", table=table
     )

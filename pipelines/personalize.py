@@ -88,13 +88,14 @@ class PersonalizeConfig:
                 raise DrigError(f"early_stop is {self.early_stop} samples; give {least} (the warm-up) or more")
 
 
-_ON_GPUS: dict[str, Any] = {"workers": 8, "cluster": ClusterConfig(gpu=True)}
+_PAPER: dict[str, Any] = {"workers": 8, "mirror": False, "cluster": ClusterConfig(gpu=True)}
+
 PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {"training": TRAINING_PRESETS["tiny-stage2-delta"]},
     "tiny-full": {"training": TRAINING_PRESETS["tiny-stage2"]},
     # SPEC 1: batches of 4, 20,000 samples.
-    "paper": _ON_GPUS | {"training": TRAINING_PRESETS["paper-stage2"]},
-    "paper-delta": _ON_GPUS | {"training": TRAINING_PRESETS["paper-stage2-delta"]},
+    "paper": _PAPER | {"training": TRAINING_PRESETS["paper-stage2"]},
+    "paper-delta": _PAPER | {"training": TRAINING_PRESETS["paper-stage2-delta"]},
 }
 _CHANGEABLE = {  # what the same run may be continued with other values of
     "photos",

@@ -21,6 +21,7 @@ import torch.distributed as dist
 
 from drig import config as configs
 from drig import storage
+from drig.data.mirroring import with_mirror_images
 from drig.data.photos import save_png, to_photo
 from drig.data.store import MANIFEST, Manifest, StoreDataset, StoreKind
 from drig.diffusion.network import RIG_PRESETS, Rig, RigConfig
@@ -55,8 +56,12 @@ class Stage1Config:
     """Folder of the MLflow database that records the run; MLFLOW_TRACKING_URI overrides it."""
     rig: RigConfig = RIG_PRESETS["tiny"]
     """The network."""
+    start: str | None = None
+    """Weights to start from, a local file or s3:// URI, instead of fresh ones: they say what the rig is."""
     training: TrainingConfig = TRAINING_PRESETS["tiny-stage1"]
     """Budget and optimiser."""
+    mirror: bool = False
+    """Train on the portraits' mirror images too."""
     workers: int = 2
     """Processes that train together; each has a GPU where there are any."""
     max_failures: int = 3
@@ -118,6 +123,9 @@ _CHANGEABLE = {  # what the same run may be continued with other values of
 def fit(config: Stage1Config) -> Stage1Result:
     """Train to the end of the budget; a run that has reached it returns at once. Raises DrigError."""
     config = replace(config, dataset=absolute(config.dataset), storage=absolute(config.storage))
+    if config.start is not None:
+        start = absolute(config.start)
+        config = replace(config, start=start, rig=_rig_at(start).config)
     kind = _kind(config)
     open_run(config.storage, config, changeable=_CHANGEABLE)
     if (finished := _finished(config)) is not None:
@@ -218,7 +226,8 @@ def train_worker(loop_config: dict[str, Any]) -> dict[str, Any]:
     dataset = StoreDataset(_local_store(config.dataset, copy=context.get_local_rank() == 0))
     # Model
     device = get_device()
-    rig = Rig.from_seed(config.rig, derive_seed(config.training.seed, "rig")).to(device)
+    seed = derive_seed(config.training.seed, "rig")
+    rig = (Rig.from_seed(config.rig, seed) if config.start is None else _rig_at(config.start)).to(device)
     with tempfile.TemporaryDirectory(prefix="drig-stage1-") as scratch:
         # Restore
         workdir = Path(scratch)
@@ -230,7 +239,7 @@ def train_worker(loop_config: dict[str, Any]) -> dict[str, Any]:
         result = train(
             config.training,
             rig,
-            dataset,
+            with_mirror_images(dataset) if config.mirror else dataset,
             workdir=workdir,
             rank=rank,
             world_size=world_size,
@@ -243,6 +252,14 @@ def train_worker(loop_config: dict[str, Any]) -> dict[str, Any]:
             _publish(job, result.weights)
             job.run.flush()
     return {"samples_seen": result.samples_seen, "metrics": result.metrics}
+
+
+def _rig_at(place: str) -> Rig:
+    """The rig of a weights file, local or on S3."""
+    with tempfile.TemporaryDirectory() as folder:
+        weights = Path(folder) / WEIGHTS
+        weights.write_bytes(storage.read_bytes(place))
+        return load_weights(weights).rig
 
 
 def _local_store(place: str, *, copy: bool) -> Path:

@@ -3,11 +3,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from drig.data.mirroring import Mirrored
 from drig.diffusion.network import Rig
 from drig.editing import Editor
 from drig.faces.estimators import load_estimator
 from drig.faces.head import load_head, neutral_codes
-from drig.personalization import AlbumDataset, Mirrored
+from drig.personalization import AlbumDataset
 from tests.pipelines.conftest import RIG, heads
 
 

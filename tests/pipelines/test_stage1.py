@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from drig import config as configs
 from drig import storage
 from drig.data.photos import read_photo
-from drig.diffusion.weights import load_weights
+from drig.diffusion.network import Rig
+from drig.diffusion.weights import load_weights, save_weights
 from drig.errors import DrigError
 from drig.identities import BASE, Identities
 from drig.tracking import Tracker, tracking_uri
@@ -69,6 +71,31 @@ def test_one_worker(config: Stage1Config) -> None:
     samples = sorted(path.name for path in Path(config.storage, "samples").iterdir())
     assert samples == ["000000000016.png", "000000000032.png"]
     assert read_photo(Path(config.storage, "samples", samples[0])).shape[2] == 3
+
+
+def test_starts_from_weights_that_say_what_the_rig_is(config: Stage1Config, tmp_path: Path) -> None:
+    run_here(config, QuietBoard())
+    start = str(Path(config.storage) / "weights.safetensors")
+    barely = replace(config.training, samples=4, learning_rate=1e-9, log_every=4, checkpoint_every=4)
+    other = replace(config, storage=str(tmp_path / "other"), start=start, training=barely)
+    run_here(other, QuietBoard())
+    before, after = (load_weights(Path(c.storage) / "weights.safetensors").rig.denoisingUNet for c in (config, other))
+    for name, tensor in before.state_dict().items():
+        torch.testing.assert_close(after.state_dict()[name], tensor, atol=1e-6, rtol=0)
+    with pytest.raises(DrigError, match="holds portraits of 32 px and the network is for 64 px"):
+        fit(replace(config, storage=str(tmp_path / "third"), start=str(_weights_of_64_px(tmp_path))))
+
+
+def _weights_of_64_px(folder: Path) -> Path:
+    path = folder / "rig64.safetensors"
+    save_weights(path, Rig(replace(RIG, size=64)))
+    return path
+
+
+def test_mirror_images_are_trained_on_too(config: Stage1Config, tmp_path: Path) -> None:
+    mirrored = replace(config, storage=str(tmp_path / "mirrored"), mirror=True)
+    plain, with_mirrors = (run_here(c, QuietBoard())["metrics"]["loss"] for c in (config, mirrored))
+    assert plain != with_mirrors
 
 
 def test_dataset_and_results_on_s3(config: Stage1Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
