@@ -37,13 +37,20 @@ class LoadedWeights:
 
 
 def save_weights(
-    path: str | Path, rig: Rig, extra_tensors: Mapping[str, Tensor] = {}, metadata: Mapping[str, Any] = {}
+    path: str | Path,
+    rig: Rig,
+    extra_tensors: Mapping[str, Tensor] = {},
+    metadata: Mapping[str, Any] = {},
+    *,
+    half: bool = False,
 ) -> None:
     """Write the rig, the extra tensors and the JSON-serialisable metadata to `path`, whole or not at all.
 
+    half: keep the matrices and kernels in float16, which halves the file; whoever loads them computes in float32.
     Raises DrigError where the place cannot be written to.
     """
-    tensors = dict(rig.state_dict()) | {EXTRA + name: tensor for name, tensor in extra_tensors.items()}
+    tensors = {name: t.half() if half and t.ndim > 1 else t for name, t in rig.state_dict().items()}
+    tensors |= {EXTRA + name: tensor for name, tensor in extra_tensors.items()}
     header = {
         "format": FORMAT,
         "version": VERSION,
@@ -89,6 +96,7 @@ def load_weights(path: str | Path, *, size: int | None = None) -> LoadedWeights:
     extra = {name.removeprefix(EXTRA): tensors.pop(name) for name in list(tensors) if name.startswith(EXTRA)}
     with torch.device("meta"):  # the shapes without the cost of initial weights
         rig = Rig(config)
+    tensors = {name: t.float() if t.dtype == torch.float16 else t for name, t in tensors.items()}
     problems = _differences(rig.state_dict(), tensors)
     if problems:
         raise DrigError(
