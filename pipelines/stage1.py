@@ -70,6 +70,8 @@ class Stage1Config:
     """Portraits of the dataset that every checkpoint reconstructs, for looking at. 0 = none."""
     register: bool = True
     """Make the result the base rig that identities start from."""
+    half: bool = False
+    """Write the weights in half precision, half the bytes. Checkpoints stay whole."""
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     """Where it runs."""
 
@@ -280,7 +282,7 @@ def _publish(job: Job, weights: Path) -> None:
     loaded = load_weights(weights)
     metadata = {**loaded.metadata, "head": job.kind.head, "estimator": job.kind.estimator}
     complete = weights.with_name("complete.safetensors")
-    save_weights(complete, loaded.rig, loaded.tensors, metadata)
+    save_weights(complete, loaded.rig, loaded.tensors, metadata, half=job.config.half)
     storage.write_bytes(storage.join(job.config.storage, WEIGHTS), complete.read_bytes())
 
 

@@ -50,6 +50,16 @@ def test_round_trip(path: Path, rig: Rig) -> None:
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
+def test_half_precision_halves_the_file_and_loads_as_floats(tmp_path: Path, path: Path, rig: Rig) -> None:
+    half = tmp_path / "half.safetensors"
+    save_weights(half, rig, half=True)
+    assert half.stat().st_size < 0.6 * path.stat().st_size
+    state = load_weights(half).rig.state_dict()
+    for name, value in rig.state_dict().items():
+        assert state[name].dtype == value.dtype
+        torch.testing.assert_close(state[name], value, rtol=1e-3, atol=1e-6)
+
+
 def test_channels_last_weights_are_written(tmp_path: Path, rig: Rig) -> None:
     last = Rig(CONFIG).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     last.load_state_dict(rig.state_dict())
