@@ -84,6 +84,14 @@ class Stage1Config:
 
 PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {"rig": RIG_PRESETS["tiny"], "training": TRAINING_PRESETS["tiny-stage1"], "workers": 2},
+    # What the released base was made with (MODEL_CARD.md).
+    "small": {
+        "rig": RIG_PRESETS["small"],
+        "training": TRAINING_PRESETS["small-stage1"],
+        "workers": 2,
+        "mirror": True,
+        "half": True,
+    },
     # SPEC 1: 8 workers x 32, 12.8 M samples.
     "ffhq256": {
         "rig": RIG_PRESETS["rig256"],

@@ -262,7 +262,7 @@ def test_what_is_covered_elsewhere_is_on_a_page() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_blocks_are_of_kinds_that_are_checked(page: Path) -> None:
-    wrong = [f"line {b.line}: {b.kind}" for b in blocks(page) if b.kind not in ("sh", "python", "mermaid", "")]
+    wrong = [f"line {b.line}: {b.kind}" for b in blocks(page) if b.kind not in ("sh", "python", "yaml", "mermaid", "")]
     assert not wrong, "write commands as ```sh and Python as ```python, so that they are tested"
     assert prose(page).count("```") == 0
 
@@ -316,7 +316,7 @@ def at_work(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In that folder, with budgets of training that last a second."""
     monkeypatch.chdir(workplace)
     monkeypatch.delenv(URI_VARIABLE, raising=False)
-    small = {name: replace(preset, samples=16, warmup=0) for name, preset in TRAINING_PRESETS.items()}
+    small = {name: replace(preset, samples=16, warmup=0, cooldown=0) for name, preset in TRAINING_PRESETS.items()}
     monkeypatch.setattr("drig.training.config.TRAINING_PRESETS", small)
 
 

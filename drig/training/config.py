@@ -21,7 +21,7 @@ class TrainingConfig:
     batch: int
     """Samples of one optimiser step, over all workers."""
     learning_rate: float
-    """Adam's step size after the warm-up."""
+    """Adam's step size between the warm-up and the cool-down."""
     train_encoder: bool
     """Train the encoder too (stage 1). False = the UNet alone; the encoder is in eval mode, BatchNorm too (stage 2)."""
     delta_rank: int | None = None
@@ -29,6 +29,8 @@ class TrainingConfig:
     a base that all share, for a learning rate of its own. None = the whole UNet, and weights of their own."""
     warmup: int = 0
     """Samples over which the learning rate rises from zero. 0 = none."""
+    cooldown: int = 0
+    """Samples before the end over which the learning rate falls to zero. 0 = none (the paper)."""
     ema_half_life: int | None = None
     """Samples after which a weight's share in the averaged weights has halved. None = no averaging (the paper)."""
     p2_k: float = 1.0
@@ -65,7 +67,8 @@ class TrainingConfig:
             self._require(name, value is None or value > 0, "must be positive, or null for none")
         self._require("delta_rank", not (self.delta_rank and self.train_encoder), "needs train_encoder false")
         self._require("loader_workers", self.loader_workers >= 0, "must be 0 or more")
-        self._require("warmup", 0 <= self.warmup <= self.samples, f"must be between 0 and the {self.samples} samples")
+        for name, left in (("warmup", self.samples), ("cooldown", self.samples - self.warmup)):
+            self._require(name, 0 <= getattr(self, name) <= left, f"must be between 0 and {left} of the samples")
 
     def _require(self, name: str, condition: bool, rule: str) -> None:
         if not condition:
@@ -133,6 +136,19 @@ TRAINING_PRESETS = MappingProxyType(
             p2_k=0.0,
             log_every=160,
             checkpoint_every=4_000,
+        ),
+        # The released base, hours on a CPU (MODEL_CARD.md).
+        "small-stage1": TrainingConfig(
+            samples=144_000,
+            batch=16,
+            learning_rate=7e-4,
+            train_encoder=True,
+            warmup=1_600,
+            cooldown=40_000,
+            ema_half_life=5_000,
+            p2_k=0.0,
+            log_every=800,
+            checkpoint_every=8_000,
         ),
         "tiny-stage2": _TINY_STAGE2,
         "tiny-stage2-delta": replace(_TINY_STAGE2, delta_rank=8, learning_rate=3e-3, p2_k=0.0),

@@ -201,9 +201,11 @@ class _Worker:
         window.add_step(norm, config.batch)
 
     def _learning_rate(self) -> float:
-        """The rate of the coming step: linear in the samples seen during the warm-up, then constant."""
-        config = self.config
-        return config.learning_rate * min(1.0, (self.state.samples_seen + config.batch) / (config.warmup or 1))
+        """The rate of the coming step: linear in the samples seen while it rises and while it falls."""
+        config, seen = self.config, self.state.samples_seen
+        rising = (seen + config.batch) / config.warmup if config.warmup else 1.0
+        falling = (config.total - seen) / config.cooldown if config.cooldown else 1.0
+        return config.learning_rate * min(1.0, rising, falling)
 
     def _require_finite(self) -> None:
         """Raise if a step was not taken because its gradient was not finite."""

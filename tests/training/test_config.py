@@ -25,7 +25,8 @@ def test_paper_settings() -> None:
         ({"loader_workers": -1}, "loader_workers is -1"),
         ({"delta_rank": 0, "train_encoder": False}, "delta_rank is 0: it must be positive, or null for none"),
         ({"delta_rank": 4, "train_encoder": True}, "delta_rank is 4: it needs train_encoder false"),
-        ({"samples": 100, "warmup": 101}, "between 0 and the 100 samples"),
+        ({"samples": 100, "warmup": 101}, "between 0 and 100 of the samples"),
+        ({"samples": 100, "warmup": 60, "cooldown": 41}, "cooldown is 41: it must be between 0 and 40 of the samples"),
     ],
 )
 def test_values_that_make_no_sense(changes: dict[str, Any], message: str) -> None:

@@ -236,10 +236,11 @@ def test_reports_and_checkpoints_come_when_asked_for(tmp_path: Path) -> None:
         saved.append((folder.name, samples_seen))
 
     callbacks = {"on_progress": reports.__setitem__, "on_checkpoint": on_checkpoint}
-    result = run(tmp_path, callbacks=callbacks, samples=30, log_every=10, checkpoint_every=12, warmup=16)
+    intervals = {"log_every": 10, "checkpoint_every": 12}
+    result = run(tmp_path, callbacks=callbacks, samples=30, warmup=16, cooldown=14, **intervals)
     assert list(reports) == [12, 20, 32]
     assert saved == [("checkpoint_000000000012", 12), ("checkpoint_000000000024", 24), ("checkpoint_000000000032", 32)]
-    assert [metrics["learning_rate"] for metrics in reports.values()] == pytest.approx([1e-3, 1e-3, 1e-3])
+    assert [metrics["learning_rate"] for metrics in reports.values()] == pytest.approx([1e-3, 12 / 14 * 1e-3, 0.0])
     assert result.metrics == reports[32]
     quarters = [value for name, value in result.metrics.items() if name.startswith("loss_quarter")]
     assert min(quarters) <= result.metrics["loss"] <= max(quarters)
