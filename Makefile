@@ -6,7 +6,7 @@ READY := .venv/.ready
 export RAY_USAGE_STATS_ENABLED ?= 0
 export RAY_AUTH_MODE ?= disabled
 
-.PHONY: quickstart test lint bench lock clean
+.PHONY: quickstart test lint base bench lock clean
 
 quickstart: $(READY)  ## photos in, an edited portrait out: the whole system on this machine
 	$(BIN)/drig quickstart $(ARGS)
@@ -18,6 +18,17 @@ lint: $(READY)  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Every step goes on where it stopped. The first training counts all pixels alike, the second the head's more.
+base: $(READY)  ## the released base rig, from nothing (MODEL_CARD.md)
+	$(BIN)/drig synth --out runs/base/people --people 1000 --photos 5 --seed 3000003
+	$(BIN)/drig extract --photos runs/base/people --aligned true --size 64 --store runs/base/buffers
+	$(BIN)/drig stage1 --preset small --dataset runs/base/buffers --storage runs/base/first --runs runs/base \
+		--training.samples 96000 --training.cooldown 0 --training.background_weight 1 --register false
+	$(BIN)/drig stage1 --preset small --dataset runs/base/buffers --storage runs/base/stage1 --runs runs/base \
+		--start runs/base/first/weights.safetensors \
+		--training.samples 56000 --training.warmup 800 --training.cooldown 48000 --register false
+	cp runs/base/stage1/weights.safetensors drig/assets/base.safetensors
 
 bench: $(READY)  ## every benchmark, each a table; hours, and some look at what quickstart left
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done

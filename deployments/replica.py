@@ -48,7 +48,7 @@ class EditReplica:
         self._load_base = lru_cache(BASES)(self._load_whole)
         # Ready means ready: no request waits for imports, or for a store that is not there.
         _import_editor()
-        self._identities.check()
+        self._identities.ensure_base()
 
     async def load_editor(self, identity: str) -> "Editor":
         """The editor of "name@version". A version never changes, so neither does what a cache holds under this key."""

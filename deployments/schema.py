@@ -81,6 +81,8 @@ class ControlFields(BaseModel):
     """Head pose in degrees, positive up."""
     roll: FiniteFloat | None = None
     """Head pose in degrees, positive counter-clockwise."""
+    mood: str | None = None
+    """A whole expression by name, such as `smile`; a wrong name is answered with all there are."""
     expression: Json[dict[str, FiniteFloat]] | None = None
     """Facial actions from 0 to 1, as `{"jawOpen": 0.5}`; a wrong name is answered with all there are."""
 

@@ -60,9 +60,8 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "serve") -> int:
 def host_identities(command: ServeCommand) -> None:
     """Serve until Ctrl-C."""
     uri = tracking_uri(command.runs)
+    Identities(uri).ensure_base()
     identities = Identities(uri).list()
-    if not identities:
-        raise DrigError(f"nothing to serve: {uri} has no identity yet. Run `drig quickstart` or `drig stage1` first.")
     config = ServeConfig(tracking_uri=uri, gpus_per_replica=command.gpus, editors_per_replica=command.editors)
     with ray_cluster(command.cluster), serving(config, host=command.host, port=command.port) as url:
         fields = f"-F source=@me.jpg -F light_direction=1,0.5,1 -F identity={identities[-1].name}"

@@ -6,13 +6,16 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from tqdm import tqdm
 
 from drig import config as configs
 from drig.errors import DrigError
 from drig.faces.controls import Controls
+
+if TYPE_CHECKING:
+    from drig.editing import Editor
 
 DEFAULT_RUNS = Path("runs")
 
@@ -38,42 +41,6 @@ class Verb:
 
     summary: str
     run: Callable[[str, Sequence[str]], int]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SynthConfig:
-    """Synthetic people to practise on: portraits with everything that physical buffers lack."""
-
-    out: Path
-    """Folder for out/person_0000/00.png and the ground truth beside it (00.safetensors)."""
-    people: int = 8
-    """How many people."""
-    photos: int = 8
-    """Portraits of each person, differing in pose, expression, light, camera, clothes and background."""
-    size: int = 256
-    """Side in pixels."""
-    seed: int = 0
-    """The same seed gives the same people."""
-
-    def __post_init__(self) -> None:
-        for name, least in (("people", 1), ("photos", 1), ("size", 32)):
-            if getattr(self, name) < least:
-                raise DrigError(f"--{name} is {getattr(self, name)}; give {least} or more")
-
-
-def synth(config: SynthConfig) -> None:
-    """Render the people and a sheet of samples."""
-    from drig.data.photos import read_photo, save_png
-    from drig.data.synthetic import write_people
-    from drig.pictures import contact_sheet
-
-    made = write_people(
-        config.out, people=range(config.people), photos=config.photos, size=config.size, seed=config.seed
-    )
-    paths = list(tqdm(made, total=config.people * config.photos, unit="portrait", desc="synth"))
-    rows = [[read_photo(path) for path in paths[i * config.photos :][: min(8, config.photos)]] for i in range(8)]
-    save_png(config.out / "sheet.png", contact_sheet([row for row in rows if row], cell=128))
-    print(f"{len(paths)} portraits in {config.out}; samples: {config.out / 'sheet.png'}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,14 +80,10 @@ class EditConfig:
 def edit(config: EditConfig) -> None:
     """Edit one photo and write the picture."""
     from drig.data.photos import read_photo, save_png
-    from drig.editing import Editor
-    from drig.identities import Identities
     from drig.pictures import buffer_pictures, contact_sheet
-    from drig.tracking import tracking_uri
 
     photo, like = read_photo(config.photo), None if config.like is None else read_photo(config.like)
-    registry = Identities(tracking_uri(config.runs))
-    editor = Editor.load(registry.fetch(config.identity), base=registry.fetch_base(config.identity))
+    editor = _load_editor(config.identity, config.runs)
     source = editor.read(photo, aligned=config.aligned)
     target = None if like is None else editor.read(like, aligned=config.aligned)
     modes = config.modes or (("light", "exp", "pose") if target else ())
@@ -149,6 +112,52 @@ def edit(config: EditConfig) -> None:
         columns = ["source", "target", "rendered", "normal", "albedo", "edit"]
         save_png(config.sheet, contact_sheet([[*pictures, edited.image]], columns=columns))
         print(f"sheet: {config.sheet}")
+
+
+def _load_editor(identity: str, runs: Path) -> "Editor":
+    from drig.editing import Editor
+    from drig.identities import BASE, Identities
+    from drig.tracking import tracking_uri
+
+    registry = Identities(tracking_uri(runs))
+    if identity == BASE:
+        registry.ensure_base()
+    return Editor.load(registry.fetch(identity), base=registry.fetch_base(identity))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShowcaseConfig:
+    """Look at what a rig makes of a photo: a lamp that goes round the head, a head that turns, expressions."""
+
+    photo: Path
+    """The photo to edit; the largest face in it is found and cropped."""
+    identity: str = "base"
+    """Whose model edits: a personalised identity (see `drig identities`), or base, which knows nobody."""
+    out: Path = Path("showcase.png")
+    """The sheet."""
+    steps: int = 20
+    """Steps of the sampler."""
+    sampler: Literal["ddim", "dpmpp", "unipc", "heun"] = "ddim"
+    """As of `drig edit`."""
+    seed: int = 0
+    """Seed of the start noise."""
+    aligned: bool = False
+    """The photo is an FFHQ crop already."""
+    runs: Path = DEFAULT_RUNS
+    """The folder of runs that holds the identities; MLFLOW_TRACKING_URI overrides it."""
+
+
+def showcase(config: ShowcaseConfig) -> None:
+    """Write the sheet."""
+    from drig import showcase as sheets
+    from drig.data.photos import read_photo, save_png
+
+    photo = read_photo(config.photo)
+    editor = _load_editor(config.identity, config.runs)
+    face = editor.read(photo, aligned=config.aligned)
+    sheet = sheets.showcase(editor, face, steps=config.steps, sampler=config.sampler, seed=config.seed)
+    save_png(config.out, sheet)
+    print(f"sheet: {config.out}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -435,12 +444,13 @@ VERBS = {
     "quickstart": Verb("everything once, on this machine, with a report", _pipeline("pipelines.quickstart")),
     "inspect": Verb("look at what is found in photos", _here(InspectConfig, inspect, positional=("photos",))),
     "album": Verb("build an album of one person, or check one before training", _album),
-    "synth": Verb("render synthetic people", _here(SynthConfig, synth)),
+    "synth": Verb("render synthetic people", _pipeline("pipelines.synthesize")),
     "extract": Verb("photos -> store of physical buffers", _pipeline("pipelines.extract_buffers")),
     "stage1": Verb("train the base rig on many people", _pipeline("pipelines.stage1")),
     "personalize": Verb("train a rig for each of many people", _pipeline("pipelines.personalize")),
     "evaluate": Verb("measure edits whose true answers are known", _pipeline("pipelines.evaluate")),
     "edit": Verb("edit a photo", _here(EditConfig, edit, positional=("photo",))),
+    "showcase": Verb("a sheet of edits of a photo", _here(ShowcaseConfig, showcase, positional=("photo",))),
     "identities": Verb("list, register or delete personalised people", _here(IdentitiesConfig, identities)),
     "import": Verb("released model or data set -> drig's", _here(ImportConfig, import_released, positional=("path",))),
     "export": Verb("drig's -> released model or data set", _here(ExportConfig, export_released, positional=("path",))),

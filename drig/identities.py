@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 from safetensors import SafetensorError, safe_open
 
 from drig.errors import DrigError
+from drig.shipped_base import SHIPPED_BASE
 from drig.tracking import connect, experiment_id, store_errors
 
 if TYPE_CHECKING:
@@ -108,6 +109,14 @@ class Identities:
     def register_base(self, weights: Path, *, run_id: str | None = None, tags: Mapping[str, str] | None = None) -> int:
         """As `register`, for the base rig."""
         return self._register(BASE, weights, run_id, tags or {}, None)
+
+    def ensure_base(self) -> IdentityInfo:
+        """The live base rig. In a store that has none yet, the one that drig ships becomes it."""
+        try:
+            return self.get(BASE)
+        except UnknownIdentity:
+            self.register_base(SHIPPED_BASE)
+            return self.get(BASE)
 
     def list(self) -> list[IdentityInfo]:
         """The live version of every identity, the base rig first, then by name."""
@@ -350,10 +359,10 @@ def _base_hash(name: str, weights: Path) -> str | None:
     if over is not None:
         raise DrigError(f"{weights} is a delta and cannot be the base rig; give the weights of a whole rig")
     from drig.diffusion.deltas import content_hash  # brings PyTorch, which the ingress does without
-    from drig.diffusion.weights import EXTRA, read_file
+    from drig.diffusion.weights import EXTRA, in_full, read_file
 
     _, tensors = read_file(weights)
-    return content_hash({name: tensor for name, tensor in tensors.items() if not name.startswith(EXTRA)})
+    return content_hash({name: tensor for name, tensor in in_full(tensors).items() if not name.startswith(EXTRA)})
 
 
 def _header(weights: Path) -> dict[str, str]:

@@ -49,10 +49,17 @@ class Section:
 
 def write_report(path: Path, *, title: str, lead: str, sections: Sequence[Section], config: str) -> None:
     """Write the page, whole or not at all."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(render_report(title=title, lead=lead, sections=sections, config=config))
+    temporary.replace(path)
+
+
+def render_report(*, title: str, lead: str, sections: Sequence[Section], config: str) -> str:
+    """The page's HTML."""
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    page = templates.get_template("report.html.jinja").render(
+    return templates.get_template("report.html.jinja").render(
         title=title,
         lead=lead,
         config=config,
@@ -65,9 +72,6 @@ def write_report(path: Path, *, title: str, lead: str, sections: Sequence[Sectio
             for section in sections
         ],
     )
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(page)
-    temporary.replace(path)
 
 
 def plot_curves(curves: Mapping[str, Sequence[tuple[float, float]]], *, x: str, y: str) -> Picture:

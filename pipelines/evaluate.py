@@ -1,7 +1,8 @@
 """Edits whose true answers are known, by baselines, the base rig and personalised rigs; a report and a verdict.
 
-    python pipelines/evaluate.py --base runs/stage1/weights.safetensors
-    python pipelines/evaluate.py --base ... --people 4 --methods all --against benchmarks/results/evaluation.json
+    python pipelines/evaluate.py
+    python pipelines/evaluate.py --base runs/stage1/weights.safetensors --photos me/
+    python pipelines/evaluate.py --methods all --against benchmarks/results/evaluation.json
 
 Every person is one row of Ray Data: rendered, personalised for, edited and measured on one worker. The same command
 goes on with the people that are not done.
@@ -10,7 +11,6 @@ goes on with the people that are not done.
 import dataclasses
 import io
 import json
-import platform
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -31,26 +31,32 @@ from drig.errors import DrigError
 from drig.evaluation.measures import Measures
 from drig.evaluation.methods import METHODS, Maker
 from drig.evaluation.subjects import Subject, left_out, synthetic_subject
-from drig.evaluation.summary import EDITS, Change, Interval, Summary, changes, summarise
+from drig.evaluation.summary import EDITS, Change, Gains, Interval, Summary, changes, gains, summarise
 from drig.evaluation.trials import Answered, answer
+from drig.shipped_base import SHIPPED_BASE
 from drig.training.config import TRAINING_PRESETS, TrainingConfig
+from drig.versions import versions
 from pipelines.cluster import ClusterConfig, quieten_ray_data, ray_cluster, use_gpu
-from pipelines.evaluation_report import write_evaluation_report
+from pipelines.evaluation_report import evaluation_report
 from pipelines.progress import Board, board_bar
-from pipelines.run_folder import absolute, open_run
+from pipelines.run_folder import absolute, open_run, work_folder
 
 RESULT, ROWS, PICTURES, REPORT = "result.json", "rows.csv", "pictures.npz", "report.html"
-USUAL = ("truth", "copy", "buffers", "base", "personalised")
+PERSONALISED = "personalised"
+USUAL = ("truth", "copy", "buffers", "base", PERSONALISED)
+
+
+_SHOWN = ("face_psnr", "psnr", "face_ssim", "features", "light", "exp", "pose", "identity")  # on the terminal
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
     """Measure edits whose true answers are known."""
 
-    base: Path
-    """Weights of the base rig."""
+    base: Path = SHIPPED_BASE
+    """Weights of the base rig, on every node; without it, the one that drig ships."""
     out: str = "runs/evaluation"
-    """Folder for the result, the report, and what is trained. Given again, the run goes on."""
+    """Folder or s3:// prefix for the result and the report, which all nodes reach. Given again, the run goes on."""
     people: int = 8
     """Synthetic people, whom no rig has met. 0 = none."""
     album: int = 20
@@ -113,7 +119,9 @@ class Result:
     """Of the synthetic people."""
     real: Summary
     """Of the real person; every photo counts as a person."""
-    folder: Path
+    gains: Gains
+    """What personalisation has more of than the others, synthetic people."""
+    folder: str
     changes: list[Change]
     """Against the earlier result, if one was given."""
     errors: dict[str, str]
@@ -132,7 +140,6 @@ class Person:
 def evaluate(config: EvaluateConfig) -> Result:
     """Evaluate, or go on with it. Raises DrigError for unusable input, and where nobody could be evaluated."""
     config = dataclasses.replace(config, out=absolute(config.out), base=Path(absolute(config.base)))
-    folder = Path(config.out)
     open_run(config.out, config, changeable=_CHANGEABLE)
     editor = Editor.load(config.base)
     album = None
@@ -140,19 +147,20 @@ def evaluate(config: EvaluateConfig) -> Result:
         album = load_album(config.photos, editor.detector, editor.size, aligned=config.aligned)
     people = [Person(f"person_{i:04d}", i, False) for i in range(config.people)]
     people += [Person(f"photo_{i:04d}", i, True) for i in range(len(album.keys) if album else 0)]
-    todo = [person for person in people if not (folder / person.name / ROWS).exists()]
+    todo = [person for person in people if not storage.exists(storage.join(config.out, person.name, ROWS))]
     print(f"{len(people)} people and photos to evaluate on, {len(people) - len(todo)} of them done before", flush=True)
     errors = _run(config, album, todo) if todo else {}
     done = [person for person in people if person.name not in errors]
     if not done:
         raise DrigError(f"nobody could be evaluated: {next(iter(errors.values()))}")
-    tables = {person: pd.read_csv(folder / person.name / ROWS) for person in done}
+    tables = {person: _table(config.out, person.name) for person in done}
     rows = pd.concat(
         [table.assign(real=person.real, folder=person.name) for person, table in tables.items()], ignore_index=True
     )
     summary, real = (summarise(rows[rows["real"] == flag]) for flag in (False, True))
     found = list(changes(summary, read_summary(config.against))) if config.against else []
-    result = Result(rows, summary, real, folder, found, errors)
+    gained = gains(rows[~rows["real"]], PERSONALISED)
+    result = Result(rows, summary, real, gained, config.out, found, errors)
     _write(config, result)
     return result
 
@@ -185,7 +193,7 @@ def _evaluate_one(config: EvaluateConfig, album: Album | None, person: Person, b
     device = "cuda" if torch.cuda.is_available() and ray.get_gpu_ids() else "cpu"
     if device == "cpu":
         torch.set_num_threads(1)
-    folder, done = Path(config.out) / person.name, 0
+    place, done = storage.join(config.out, person.name), 0
 
     def on_method(_: str) -> None:
         nonlocal done
@@ -201,7 +209,7 @@ def _evaluate_one(config: EvaluateConfig, album: Album | None, person: Person, b
             subject,
             config.training,
             config.whole,
-            folder / "training",
+            work_folder(storage.join(place, "training")),
             mirror=config.mirror,
             steps=config.steps,
             sampler=config.sampler,
@@ -209,7 +217,7 @@ def _evaluate_one(config: EvaluateConfig, album: Album | None, person: Person, b
         answered = answer(maker, Measures(base, [face.portrait for face in subject.album]), methods, on_method)
     except DrigError as error:
         return str(error)
-    _save(folder, subject, answered)
+    _save(place, answered)
     return ""
 
 
@@ -220,12 +228,20 @@ def _subject(config: EvaluateConfig, album: Album | None, person: Person, base: 
     return synthetic_subject(base, person.index, album=config.album, unseen=config.unseen)
 
 
-def _save(folder: Path, subject: Subject, answered: Answered) -> None:
+def _save(place: str, answered: Answered) -> None:
     """The table last: where it is, everything is."""
     packed = io.BytesIO()
     np.savez_compressed(packed, allow_pickle=False, **answered.pictures)
-    storage.write_bytes(folder / PICTURES, packed.getvalue())
-    storage.write_bytes(folder / ROWS, answered.rows.to_csv(index=False).encode())
+    storage.write_bytes(storage.join(place, PICTURES), packed.getvalue())
+    storage.write_bytes(storage.join(place, ROWS), answered.rows.to_csv(index=False).encode())
+
+
+def _table(place: str, name: str) -> pd.DataFrame:
+    return pd.read_csv(io.BytesIO(storage.read_bytes(storage.join(place, name, ROWS))))
+
+
+def _pictures(place: str, name: str) -> dict[str, np.ndarray]:
+    return dict(np.load(io.BytesIO(storage.read_bytes(storage.join(place, name, PICTURES)))))
 
 
 def read_summary(path: Path) -> Summary:
@@ -244,28 +260,28 @@ def read_summary(path: Path) -> Summary:
 
 def _write(config: EvaluateConfig, result: Result) -> None:
     """result.json, rows.csv and report.html."""
-    storage.write_bytes(result.folder / ROWS, result.rows.to_csv(index=False).encode())
-    about = {
-        "date": date.today().isoformat(),
-        "hardware": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
-        "people": config.people,
-        "config": configs.to_dict(config),
-    }
+    about = {"date": date.today().isoformat(), **versions()}
     content = {
         **about,
+        "people": config.people,
+        "config": configs.to_dict(config),
         "summary": _plain(result.summary),
         "real": _plain(result.real),
+        "gains": _plain({PERSONALISED: result.gains})[PERSONALISED],
     }
-    storage.write_bytes(result.folder / RESULT, json.dumps(content, indent=1).encode())
-    write_evaluation_report(
-        result.folder / REPORT,
+    page = evaluation_report(
         result.rows,
         result.summary,
         result.real,
-        pictures=lambda folder: dict(np.load(result.folder / folder / PICTURES)),
+        result.gains,
+        pictures=lambda name: _pictures(result.folder, name),
+        about=about,
         config=configs.to_yaml(config),
         changes=result.changes,
     )
+    files = {ROWS: result.rows.to_csv(index=False), RESULT: json.dumps(content, indent=1), REPORT: page}
+    for name, text in files.items():
+        storage.write_bytes(storage.join(result.folder, name), text.encode())
 
 
 def _plain(summary: Summary) -> dict[str, Any]:
@@ -281,19 +297,21 @@ def report(result: Result) -> int:
         if summary:
             print(f"\nedits of {title}: mean ± 95% confidence")
             print("\n".join(_lines(summary)))
+    for other, gained in result.gains.items():
+        found = ", ".join(f"{name} {gained[name]:+}" for name in _SHOWN if name in gained)
+        print(f"{PERSONALISED} against {other}: {found}")
     for change in result.changes:
         print(f"{'WORSE' if change.worse else 'better'}: {change}")
     for name, error in result.errors.items():
         print(f"failed: {name}: {error}", file=sys.stderr)
-    print(f"\nlook at {result.folder / REPORT}; numbers in {RESULT} and {ROWS} beside it")
+    print(f"\nlook at {storage.join(result.folder, REPORT)}; numbers in {RESULT} and {ROWS} beside it")
     return int(any(change.worse for change in result.changes) or bool(result.errors))
 
 
 def _lines(summary: Summary) -> Iterator[str]:
-    names = ("face_psnr", "psnr", "face_ssim", "features", "light", "exp", "pose", "identity")
-    yield f"{'':14}" + "".join(f"{name:>16}" for name in names)
+    yield f"{'':14}" + "".join(f"{name:>16}" for name in _SHOWN)
     for method, edits in summary.items():
-        cells = (str(edits[EDITS].get(name, "-")) for name in names)
+        cells = (str(edits[EDITS].get(name, "-")) for name in _SHOWN)
         yield f"{method:14}" + "".join(f"{cell:>16}" for cell in cells)
 
 

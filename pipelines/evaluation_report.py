@@ -1,7 +1,6 @@
 """The page that `evaluate` leaves: tables and plots of the measures, and the edits themselves."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,10 +9,10 @@ from matplotlib.figure import Figure
 from drig.evaluation.measures import HIGHER_IS_BETTER, MEASURES
 from drig.evaluation.methods import METHODS
 from drig.evaluation.subjects import KINDS
-from drig.evaluation.summary import EDITS, Change, Summary
+from drig.evaluation.summary import EDITS, Change, Gains, Summary
 from drig.evaluation.trials import RECONSTRUCTION, SWEEP
 from drig.pictures import Picture, contact_sheet
-from drig.report import Point, Section, render_figure, write_report
+from drig.report import Point, Section, render_figure, render_report
 
 Pictures = Mapping[str, np.ndarray]
 """Method, `source` or `target` -> (T, S, S, 3)."""
@@ -23,17 +22,22 @@ WORST = 4
 """Edits on the sheet of the worst."""
 
 
-def write_evaluation_report(
-    path: Path,
+def evaluation_report(
     rows: pd.DataFrame,
     summary: Summary,
     real: Summary,
+    gains: Gains,
     *,
     pictures: Callable[[str], Pictures],
+    about: Mapping[str, str],
     config: str,
     changes: Sequence[Change],
-) -> None:
-    """rows: of `evaluate`, with its columns `real` and `folder`. pictures: of a folder, trial by trial."""
+) -> str:
+    """The page's HTML.
+
+    rows: of `evaluate`, with its columns `real` and `folder`. pictures: of a folder, trial by trial. about: what made
+    them, by name.
+    """
     synthetic, photos = rows[~rows["real"]], rows[rows["real"]]
     sections: list[Section] = []
     if changes:
@@ -42,16 +46,16 @@ def write_evaluation_report(
     if summary:
         sections += [
             _table("Edits of synthetic people", summary, EDITS),
+            *_gains(gains),
             _table("Reconstructions", summary, RECONSTRUCTION),
         ]
         sections += [_by_edit(summary), _curves(summary), *_sheets(synthetic, pictures)]
     if real:
         sections += [_table("A real person, each photo left out once", real, EDITS), *_sheets(photos, pictures)]
     people = synthetic["subject"].nunique()
-    lead = (
-        f"{len(synthetic):,} answers for {people} synthetic people, {photos['subject'].nunique()} real photos left out"
-    )
-    write_report(path, title="evaluation", lead=lead, sections=sections, config=config)
+    counts = f"{people} synthetic people, {photos['subject'].nunique()} real photos left out, {len(rows):,} answers"
+    lead = " · ".join([counts, *(f"{name} {value}" for name, value in about.items())])
+    return render_report(title="evaluation", lead=lead, sections=sections, config=config)
 
 
 def _table(heading: str, summary: Summary, edit: str) -> Section:
@@ -68,6 +72,17 @@ def _table(heading: str, summary: Summary, edit: str) -> Section:
             f" A head that turns, {MEASURES['flicker'].removeprefix('of a head that turns: ')}: {'; '.join(sweeps)}."
         )
     return Section(heading, text, table=table)
+
+
+def _gains(gains: Gains) -> Iterator[Section]:
+    """What personalisation has more of, person by person."""
+    if gains:
+        names = [name for name in MEASURES if any(name in gained for gained in gains.values())]
+        table = [["against", *names]]
+        for other, gained in gains.items():
+            table.append([METHODS[other].text, *(f"{gained[name]:+}" if name in gained else "-" for name in names)])
+        text = "Of the same edits of the same people, mean difference with 95% confidence."
+        yield Section("What personalisation gains", text, table=table)
 
 
 def _by_edit(summary: Summary) -> Section:

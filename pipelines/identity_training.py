@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from drig import storage
 from drig.data.albums import Album, load_album, mean_shape
 from drig.data.albums.doctor import examine
 from drig.data.photos import save_png
@@ -178,12 +179,11 @@ def quality(made: Sequence[Picture], truth: Sequence[Picture]) -> Quality | None
 def _require_same_album(folder: Path, keys: Sequence[str]) -> None:
     """Raise where `folder` holds a training that was begun with other photos; otherwise note these."""
     file = folder / "photos.json"
-    if file.exists() and json.loads(file.read_text()) != list(keys):
+    if file.exists() and json.loads(file.read_bytes()) != list(keys):
         raise DrigError(
             f"{folder} holds a training that was begun with other photos; delete it, or use another folder."
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(list(keys)))
+    storage.write_bytes(file, json.dumps(list(keys)).encode())
 
 
 def _sheet(

@@ -10,10 +10,8 @@ restarted and goes on with its identity from that one's own checkpoint. The same
 done.
 """
 
-import hashlib
 import shutil
 import sys
-import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,7 +26,7 @@ from drig.data.photos import is_video
 from drig.diffusion.deltas import content_hash
 from drig.diffusion.weights import load_weights
 from drig.errors import DrigError
-from drig.identities import BASE, Identities, UnknownIdentity, check_name
+from drig.identities import BASE, Identities, check_name
 from drig.tracking import Run, Tracker, tracking_uri
 from drig.training.config import CHANGEABLE, TRAINING_PRESETS, TrainingConfig
 from drig.training.loop import WEIGHTS
@@ -36,7 +34,7 @@ from pipelines.cluster import ClusterConfig, ray_cluster, use_gpu
 from pipelines.identity_queue import IdentityQueue
 from pipelines.identity_training import RESULT, SHEET, IdentityResult, train_identity
 from pipelines.progress import Board, board_bar
-from pipelines.run_folder import absolute, open_run
+from pipelines.run_folder import absolute, open_run, work_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +46,7 @@ class PersonalizeConfig:
     albums: tuple[str, ...] = ()
     """NAME=PATH,NAME=PATH: more people, or a few only. A path is a folder of photos or a video."""
     base: str | None = None
-    """Weights file of the rig to start from. None = the base rig of the registry, as stage 1 left it there."""
+    """Weights file of the rig to start from. None = the registry's base rig, at first the one that drig ships."""
     storage: str = "runs/personalize"
     """Folder or s3:// prefix for a folder of each person. Given again, the run goes on."""
     runs: Path = Path("runs")
@@ -133,10 +131,7 @@ def _name_base(config: PersonalizeConfig) -> str:
         if config.training.delta_rank is not None:  # who edits with the deltas will look for their base there
             Identities(tracking_uri(config.runs)).check_base(content_hash(rig.state_dict()))
         return absolute(config.base)
-    try:
-        return f"{BASE}:{Identities(tracking_uri(config.runs)).get(BASE).version}"
-    except UnknownIdentity as error:
-        raise DrigError("there is no base rig to start from; train one with stage1, or give --base FILE") from error
+    return f"{BASE}:{Identities(tracking_uri(config.runs)).ensure_base().version}"
 
 
 def _finished(config: PersonalizeConfig, name: str) -> IdentityResult | None:
@@ -257,7 +252,7 @@ def _personalize_one(job: Job, name: str, device: str) -> IdentityResult:
             job.board.put({name: samples}, {"loss": f"{metrics['loss']:.4f}"})
             run.log_metrics(metrics, samples=samples)
 
-        folder = _work_folder(place)
+        folder = work_folder(place)
         result = train_identity(
             name,
             job.albums[name],
@@ -280,16 +275,6 @@ def _personalize_one(job: Job, name: str, device: str) -> IdentityResult:
         shutil.rmtree(folder)
     storage.write_bytes(storage.join(place, RESULT), result.to_json())
     return result
-
-
-def _work_folder(place: str) -> Path:
-    """Where an identity is trained: its own folder, or, where that is on S3, one on this node's disk.
-
-    There a restarted worker finds its checkpoints; if the node is lost they are too, and the identity begins anew.
-    """
-    if not storage.is_s3(place):
-        return Path(place)
-    return Path(tempfile.gettempdir()) / f"drig-identity-{hashlib.sha256(place.encode()).hexdigest()[:16]}"
 
 
 def _base_weights(config: PersonalizeConfig, uri: str) -> Path:

@@ -1,9 +1,10 @@
-"""Everything once, on this machine: photos -> buffers -> stage 1 -> personalised people -> edits -> HTTP -> a report.
+"""Everything once, on this machine: albums -> personalised people -> edits; buffers -> stage 1; HTTP; a report.
 
     drig quickstart
     drig quickstart --photos my_album/
 
-The steps are the real ones at the tiny preset's size; each goes on where an earlier run of the same command stopped.
+The steps are the real ones, on the base rig that drig ships: people are personalised over it, and stage 1 continues it.
+Each goes on where an earlier run of the same command stopped.
 """
 
 import io
@@ -29,7 +30,6 @@ from drig import config as configs
 from drig.data.albums import Album, load_album
 from drig.data.photos import read_photo, save_png
 from drig.data.synthetic import render_portrait, sample_person, sample_shot
-from drig.diffusion.network import RIG_PRESETS
 from drig.editing import Editor
 from drig.errors import DrigError, PhotoRejected
 from drig.faces.controls import Controls
@@ -60,7 +60,7 @@ from pipelines.quickstart_report import (
 )
 from pipelines.synthesize import PHOTO_SIZE, render_people
 
-RIG = RIG_PRESETS["tiny"]
+RIG = stage1.PRESETS["continue"]["rig"]
 ALBUM_SEED = 1_000_003
 """Added to the seed for the people of the albums, so that stage 1 has met none of them."""
 
@@ -69,37 +69,38 @@ ALBUM_SEED = 1_000_003
 class Budget:
     """How much of everything: the difference between the quickstart and its --fast version."""
 
-    people: int
-    """Synthetic people that stage 1 learns from."""
-    photos: int
-    """Portraits of each."""
     identities: int
     """Synthetic people to personalise."""
     album: int
     """Portraits in each of their albums, the held-out ones included."""
     holdout: int
     """Portraits of each album that are kept from training, to edit and to measure on."""
-    stage1: TrainingConfig
     stage2: TrainingConfig
+    people: int
+    """Synthetic people that stage 1 goes on with."""
+    photos: int
+    """Portraits of each."""
+    stage1: TrainingConfig
 
 
+_STAGE1, _STAGE2 = TRAINING_PRESETS["small-continue"], TRAINING_PRESETS["tiny-stage2-delta"]
 FULL = Budget(
-    people=64,
-    photos=6,
-    identities=3,
-    album=20,
+    identities=2,
+    album=16,
     holdout=4,
-    stage1=TRAINING_PRESETS["tiny-stage1"],
-    stage2=TRAINING_PRESETS["tiny-stage2-delta"],
+    stage2=_STAGE2,
+    people=20,
+    photos=4,
+    stage1=replace(_STAGE1, samples=1_600, warmup=160, cooldown=800, checkpoint_every=800),
 )
 FAST = Budget(
-    people=6,
-    photos=4,
     identities=2,
     album=6,
     holdout=2,
-    stage1=replace(TRAINING_PRESETS["tiny-stage1"], samples=640, warmup=64, checkpoint_every=320, log_every=64),
-    stage2=replace(TRAINING_PRESETS["tiny-stage2-delta"], samples=160, warmup=16, checkpoint_every=80, log_every=16),
+    stage2=replace(_STAGE2, samples=160, warmup=16, checkpoint_every=80, log_every=16),
+    people=3,
+    photos=4,
+    stage1=replace(_STAGE1, samples=96, warmup=16, cooldown=32, checkpoint_every=48, log_every=16),
 )
 
 
@@ -150,6 +151,11 @@ class Clock:
         self.seconds[name] = time.monotonic() - start
         print(f"   {name}: {self.seconds[name]:.0f} s", flush=True)
 
+    @property
+    def total(self) -> float:
+        """Seconds of all steps so far."""
+        return sum(self.seconds.values())
+
     def metrics(self) -> dict[str, float]:
         """The seconds by names that MLflow takes."""
         return {f"seconds/{name.partition(' (')[0]}": seconds for name, seconds in self.seconds.items()}
@@ -163,27 +169,29 @@ def quickstart(config: QuickstartConfig) -> Path:
     tracker = Tracker(tracking_uri(folder), "quickstart")
     with ray_cluster(config.cluster), tracker.run("quickstart", key=str(folder)) as run:
         run.log_config(config)
-        with clock.step("synthetic portraits"):
-            population = render_people(folder / "population", budget.people, budget.photos, config.seed)
+        with clock.step("albums of synthetic people (Ray)"):
             albums = render_people(folder / "albums", budget.identities, budget.album, config.seed + ALBUM_SEED)
-        with clock.step("physical buffers (Ray Data)"):
-            extracted = extract(_extraction(config, population))
-            print_extraction(extracted)
-        with clock.step("stage 1 (Ray Train)"):
-            base = stage1.fit(_stage1(config))
         with clock.step("personalisation (Ray Train)"):
             people = personalize.personalize(_personalization(config, albums))
             personalize.report(people)
         with clock.step("edits"):
             sheets = edit_people(config, people)
+        print(f"   {clock.total:.0f} s to the first edits:")
+        _say_sheets(config, sheets)
         with clock.step("an edit over HTTP (Ray Serve)"):
             served = edit_over_http(config, next(person for person in people if person.name != config.own_name))
+        with clock.step("more portraits, and their physical buffers (Ray Data)"):
+            population = render_people(folder / "population", budget.people, budget.photos, config.seed)
+            extracted = extract(_extraction(config, population))
+            print_extraction(extracted)
+        with clock.step("stage 1, continued on them (Ray Train)"):
+            base = stage1.fit(_stage1(config))
         sections = [
             edits_section(sheets),
-            people_section(people),
-            buffers_section(extracted.sheet, own_album),
-            stage1_section(folder / "stage1", base, tracker.uri),
+            people_section(people, own_album),
             serving_section(served),
+            buffers_section(extracted.sheet),
+            stage1_section(folder / "stage1", base, tracker.uri),
             time_section(clock.seconds),
         ]
         report = folder / "report.html"
@@ -191,7 +199,7 @@ def quickstart(config: QuickstartConfig) -> Path:
             report,
             title="drig quickstart",
             lead=f"{date.today()} · {platform.processor() or platform.machine()}, {torch.get_num_threads()} threads · "
-            f"{'--fast: smallest sizes, pictures are not meant to be good' if config.fast else 'tiny preset, 64 px'}",
+            f"{'--fast: smallest sizes, pictures are not meant to be good' if config.fast else f'{RIG.size} px'}",
             sections=sections,
             config=configs.to_yaml(config),
         )
@@ -231,8 +239,8 @@ def _stage1(config: QuickstartConfig) -> stage1.Stage1Config:
         dataset=str(config.folder / "buffers"),
         storage=str(config.folder / "stage1"),
         runs=config.folder,
-        rig=RIG,
-        training=replace(config.budget.stage1, seed=config.seed),
+        register=False,  # the people stay over the base that drig ships, and so does whoever comes next
+        **stage1.PRESETS["continue"] | {"training": replace(config.budget.stage1, seed=config.seed)},
         cluster=config.cluster,
     )
 
@@ -313,13 +321,17 @@ def _say_where(config: QuickstartConfig, report: Path, tracker: Tracker, sheets:
     runs = "" if config.folder == Path("runs").resolve() else f" --runs {config.folder}"
     person = sheets[-1].identity if config.own_name is None else config.own_name
     print(f"\nreport    {report}")
-    for sheet in sheets:
-        print(f"edits     {config.folder / 'people' / sheet.identity / 'edits.png'}")
+    _say_sheets(config, sheets)
     print(f"runs      {tracker.how_to_open}")
     print("\nnext, for example:")
     print(f"  drig edit me.jpg --like sunset.jpg --modes light --identity {person}{runs}")
     print(f"  drig personalize --albums me=my_photos/ --storage {config.folder / 'me'}{runs}")
     print(f"  drig serve{runs}")
+
+
+def _say_sheets(config: QuickstartConfig, sheets: Sequence[EditSheet]) -> None:
+    for sheet in sheets:
+        print(f"edits     {config.folder / 'people' / sheet.identity / 'edits.png'}")
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "quickstart") -> int:

@@ -43,8 +43,8 @@ def edits_section(sheets: Sequence[EditSheet]) -> Section:
     )
 
 
-def people_section(people: Sequence[IdentityResult]) -> Section:
-    """What personalisation gained."""
+def people_section(people: Sequence[IdentityResult], own_album: Album | None) -> Section:
+    """What personalisation gained, and which photos of the user's were left out."""
     rows = [["person", "photos", "held out", "PSNR before", "after", "SSIM before", "after", "seconds"]]
     pictures = []
     for person in people:
@@ -56,15 +56,15 @@ def people_section(people: Sequence[IdentityResult]) -> Section:
         rows.append([person.name, *photos, *numbers, f"{person.seconds:.0f}"])
         pictures.append((person.name, np.asarray(Image.open(Path(person.folder) / SHEET))))
     text = "Reconstructions of photos that were held out, by stage 1 alone (before) and by the person's rig (after)."
+    if own_album is not None and own_album.rejects:
+        text += f" Of your photos, rejected: {'; '.join(f'{k}: {why}' for k, why in own_album.rejects.items())}."
     return Section("Personalisation", text, table=rows, images=pictures)
 
 
-def buffers_section(sheet: Path | None, own_album: Album | None) -> Section:
-    """Samples of the store, and which photos of the user's were left out."""
+def buffers_section(sheet: Path | None) -> Section:
+    """Samples of the store."""
     pictures = [] if sheet is None else [("random faces of the store", np.asarray(Image.open(sheet)))]
     text = "What the network is told of a face: the fitted head, rendered; its normals; its albedo."
-    if own_album is not None and own_album.rejects:
-        text += f" Of your photos, rejected: {'; '.join(f'{k}: {why}' for k, why in own_album.rejects.items())}."
     return Section("Physical buffers", text, images=pictures)
 
 
@@ -72,13 +72,15 @@ def stage1_section(folder: Path, base: Stage1Result, tracking_uri: str) -> Secti
     """The numbers at the end, and the last sample grid."""
     rows = [["samples", *base.metrics], [f"{base.samples_seen:,}", *(f"{v:.4g}" for v in base.metrics.values())]]
     grid = max((folder / "samples").glob("*.png"))
-    text = "Portraits, their rendered buffers, and what the base rig makes of these."
+    text = (
+        "The base rig that drig ships, continued. Portraits, their rendered buffers, and what the rig makes of these."
+    )
     names = [f"loss_quarter_{quarter}" for quarter in range(1, 5)]
     client = connect(tracking_uri)
     curves = {name: [(m.step, m.value) for m in client.get_metric_history(base.run_id, name)] for name in names}
     plot = plot_curves(curves, x="samples seen", y="loss by timestep quarter")
     pictures = [("stage 1", np.asarray(Image.open(grid))), ("loss", plot)]
-    return Section("Stage 1", text, table=rows, images=pictures)
+    return Section("Stage 1, continued", text, table=rows, images=pictures)
 
 
 def serving_section(served: Served) -> Section:

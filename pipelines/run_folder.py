@@ -1,5 +1,7 @@
 """A run's folder, local or on S3: where the same command finds its run again, and another command is told so."""
 
+import hashlib
+import tempfile
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,8 @@ def open_run(place: str, config: Any, *, changeable: Collection[str]) -> None:
     """Begin or continue a run: write `config` to the folder's config.yaml.
 
     changeable: dotted names of options that a run may be continued with other values of, `training.samples`, or all of
-    a component, `cluster`. Raises DrigError, naming what differs, where the folder holds a run with other settings.
+    a component, `cluster`. A setting that the folder's config.yaml lacks is newer than the run, and no difference.
+    Raises DrigError, naming what differs, where the folder holds a run with other settings.
     """
     file = storage.join(place, CONFIG)
     wanted = flatten(config)
@@ -31,7 +34,7 @@ def open_run(place: str, config: Any, *, changeable: Collection[str]) -> None:
         differences = [
             f"{name} {found.get(name)} there, {value} here"
             for name, value in wanted.items()
-            if found.get(name) != value and not {name, name.partition(".")[0]} & set(changeable)
+            if found.get(name, value) != value and not {name, name.partition(".")[0]} & set(changeable)
         ]
         if differences:
             raise DrigError(
@@ -39,6 +42,16 @@ def open_run(place: str, config: Any, *, changeable: Collection[str]) -> None:
                 "Give the same settings to continue it, or another folder for a new run."
             )
     storage.write_bytes(file, to_yaml(config).encode())
+
+
+def work_folder(place: str) -> Path:
+    """Where work on `place` is done: there or, where that is on S3, in a folder on this node's disk.
+
+    There a restarted worker finds its checkpoints; if the node is lost they are too, and the work begins anew.
+    """
+    if not storage.is_s3(place):
+        return Path(place)
+    return Path(tempfile.gettempdir()) / f"drig-work-{hashlib.sha256(place.encode()).hexdigest()[:16]}"
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -31,6 +31,7 @@ from drig.errors import DrigError
 from drig.identities import Identities
 from drig.pictures import contact_sheet, to_picture
 from drig.randomness import derive_seed, torch_generator
+from drig.shipped_base import SHIPPED_BASE
 from drig.tracking import Run, Tracker, tracking_uri
 from drig.training.checkpoints import adopt
 from drig.training.config import CHANGEABLE, TRAINING_PRESETS, TrainingConfig
@@ -40,6 +41,8 @@ from pipelines.progress import Board, board_bar
 from pipelines.run_folder import absolute, open_run
 
 RESULT = "result.json"
+SHIPPED = "shipped"
+"""What `start` calls the base rig that drig ships."""
 COPY_TIMEOUT_S = 7200
 """How long workers wait for one of them to copy the dataset to their node."""
 
@@ -57,7 +60,8 @@ class Stage1Config:
     rig: RigConfig = RIG_PRESETS["tiny"]
     """The network."""
     start: str | None = None
-    """Weights to start from, a local file or s3:// URI, instead of fresh ones: they say what the rig is."""
+    """Weights to start from instead of fresh ones: a local file, an s3:// URI, or `shipped`, drig's own base. They say
+    what the rig is."""
     training: TrainingConfig = TRAINING_PRESETS["tiny-stage1"]
     """Budget and optimiser."""
     mirror: bool = False
@@ -89,6 +93,15 @@ PRESETS: dict[str, dict[str, Any]] = {
         "rig": RIG_PRESETS["small"],
         "training": TRAINING_PRESETS["small-stage1"],
         "workers": 2,
+        "mirror": True,
+        "half": True,
+    },
+    # The released base goes on, on other photos.
+    "continue": {
+        "rig": RIG_PRESETS["small"],
+        "training": TRAINING_PRESETS["small-continue"],
+        "workers": 2,
+        "start": SHIPPED,
         "mirror": True,
         "half": True,
     },
@@ -134,7 +147,7 @@ def fit(config: Stage1Config) -> Stage1Result:
     """Train to the end of the budget; a run that has reached it returns at once. Raises DrigError."""
     config = replace(config, dataset=absolute(config.dataset), storage=absolute(config.storage))
     if config.start is not None:
-        start = absolute(config.start)
+        start = config.start if config.start == SHIPPED else absolute(config.start)
         config = replace(config, start=start, rig=_rig_at(start).config)
     kind = _kind(config)
     open_run(config.storage, config, changeable=_CHANGEABLE)
@@ -265,7 +278,9 @@ def train_worker(loop_config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _rig_at(place: str) -> Rig:
-    """The rig of a weights file, local or on S3."""
+    """The rig of a weights file, local, on S3, or drig's own."""
+    if place == SHIPPED:
+        return load_weights(SHIPPED_BASE).rig
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / WEIGHTS
         weights.write_bytes(storage.read_bytes(place))

@@ -53,12 +53,17 @@ def test_edit_offers_every_sampler() -> None:
     assert get_args(get_type_hints(EditConfig)["sampler"]) == tuple(SAMPLERS)
 
 
-def test_an_edit_without_a_trained_rig_says_how_to_get_one(
+def test_the_shipped_base_edits_where_nothing_was_trained(
     synthetic_people: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    photo = str(synthetic_people / "person_0000" / "00.png")
-    assert main(["edit", photo, "--controls.yaw", "20", "--runs", str(tmp_path)]) == 2
-    assert "no identity is called 'base'" in capsys.readouterr().err
+    photo, runs, out = str(synthetic_people / "person_0000" / "00.png"), str(tmp_path / "runs"), tmp_path / "edit.png"
+    assert main(["edit", photo, "--controls.yaw", "20", "--steps", "2", "--runs", runs, "--out", str(out)]) == 0
+    assert read_photo(out).shape == (64, 64, 3)
+    sheet = tmp_path / "showcase.png"
+    assert main(["showcase", photo, "--steps", "1", "--runs", runs, "--out", str(sheet)]) == 0
+    assert read_photo(sheet).shape[1] > 900
+    assert main(["edit", photo, "--controls.yaw", "20", "--identity", "ann", "--runs", runs]) == 2
+    assert "no identity is called 'ann'" in capsys.readouterr().err
 
 
 def test_inspect_prints_a_line_a_photo_and_draws_the_faces(
@@ -95,9 +100,3 @@ def test_an_album_is_built_and_checked(
     assert "only 3 usable photos" in (out / "report.html").read_text()
     assert main(["album"]) == 2
     assert "check" in capsys.readouterr().out
-
-
-def test_synth_writes_people_and_a_sheet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["synth", "--out", str(tmp_path), "--people", "1", "--photos", "2", "--size", "64"]) == 0
-    assert sorted(path.name for path in (tmp_path / "person_0000").glob("*.png")) == ["00.png", "01.png"]
-    assert read_photo(tmp_path / "sheet.png").shape[1] > 256

@@ -26,17 +26,14 @@ import torch
 
 from drig import cli
 from drig.diffusion.deltas import Delta
-from drig.diffusion.network import Rig
 from drig.editing import Editor
-from drig.faces.estimators import load_estimator
-from drig.faces.head import load_head
 from drig.identities import Identities
+from drig.shipped_base import SHIPPED_BASE
 from drig.tracking import URI_VARIABLE
 from drig.training.config import TRAINING_PRESETS
-from tests.pipelines.conftest import RIG
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "MODEL_CARD.md", *sorted((ROOT / "docs").glob("*.md"))]
 ELSEWHERE: Mapping[str, tuple[str, str]] = {
     # command, or its beginning with a blank at the end -> what covers it, and what that has to hold
     "drig VERB --help": ("tests/test_cli.py", "def test_help_lists_every_verb"),
@@ -292,22 +289,29 @@ def test_the_questions_quote_what_is_really_said() -> None:
 
 @pytest.fixture(scope="module")
 def workplace(synthetic_people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what the quickstart leaves, of rigs that have learnt nothing, and with a user's photos."""
+    """A folder with what the quickstart leaves, of a person that has learnt nothing, and with a user's photos."""
     folder = tmp_path_factory.mktemp("workplace")
-    person = synthetic_people / "person_0000"
-    shutil.copytree(person, folder / "people" / "me")
+    photos = synthetic_people / "person_0000"
+    shutil.copytree(photos, folder / "people" / "me")
     for name, photo in (("me.jpg", "00.png"), ("sunset.jpg", "01.png")):
-        shutil.copyfile(person / photo, folder / name)
-    head = load_head("open")
-    rig = Rig.from_seed(replace(RIG, size=64, patch=4, prediction="correction"), 0)
-    base = Editor(rig, head, load_estimator("fit", head))
-    weights = [folder / "runs" / name / "weights.safetensors" for name in ("stage1", "people/person_0000")]
-    for path in weights:
+        shutil.copyfile(photos / photo, folder / name)
+    base = Editor.load(SHIPPED_BASE)
+    own, shipped, person = (
+        folder / path
+        for path in (
+            "runs/stage1/weights.safetensors",
+            SHIPPED_BASE.relative_to(ROOT),
+            "runs/people/person_0000/weights.safetensors",
+        )
+    )
+    for path in (own, shipped, person):
         path.parent.mkdir(parents=True)
-    base.save(weights[0])
-    delta = Delta.start(rig, 2, torch.Generator().manual_seed(0))
-    Editor(rig, head, base.estimator, mean_shape=torch.zeros(1, head.shape_size), delta=delta).save(weights[1])
-    Identities(f"sqlite:///{folder}/runs/mlflow.db").register_base(weights[0])
+    for path in (own, shipped):
+        shutil.copyfile(SHIPPED_BASE, path)
+    delta = Delta.start(base.rig, 2, torch.Generator().manual_seed(0))
+    mean_shape = torch.zeros(1, base.head.shape_size)
+    Editor(base.rig, base.head, base.estimator, mean_shape=mean_shape, delta=delta).save(person)
+    Identities(f"sqlite:///{folder}/runs/mlflow.db").ensure_base()
     return folder
 
 

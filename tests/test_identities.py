@@ -14,8 +14,10 @@ from safetensors.numpy import save_file
 
 from drig.cli import main
 from drig.diffusion.deltas import content_hash
+from drig.diffusion.weights import load_weights
 from drig.errors import DrigError
 from drig.identities import BASE, Identities, UnknownIdentity
+from drig.shipped_base import SHIPPED_BASE
 from drig.tracking import Tracker, connect
 
 
@@ -115,6 +117,19 @@ def test_the_list_has_live_versions_base_first_and_no_models_of_others(identitie
         with pytest.raises(UnknownIdentity):
             identities.get(name.removeprefix("drig-"))
         client.delete_registered_model(name)
+
+
+def test_the_shipped_base_stands_in_until_another_is_registered(identities: Identities, tmp_path: Path) -> None:
+    shipped = identities.ensure_base()
+    assert identities.fetch(BASE).read_bytes() == SHIPPED_BASE.read_bytes()
+    assert identities.ensure_base() == shipped
+    own = identities.register_base(rig_file(tmp_path, 1.0))
+    assert identities.ensure_base().version == own
+
+
+def test_the_shipped_base_is_known_by_the_hash_that_deltas_over_it_carry(identities: Identities) -> None:
+    """It is kept in half precision and computed with in float32."""
+    assert identities.ensure_base().base == content_hash(load_weights(SHIPPED_BASE).rig.state_dict())
 
 
 def test_an_unknown_name_is_answered_with_near_ones(identities: Identities, tmp_path: Path) -> None:

@@ -15,14 +15,20 @@ that an area is still told through more noise than a pixel is."""
 _WINDOWS = ((1, 7), (7, 1))  # pixels; a row, then a column: far quicker than both at once
 
 
+def covered(buffers: Tensor) -> Tensor:
+    """Where buffers (N, 9, H, W) show the head: 1 there, 0 beside it, (N, 1, H, W). It is the length of the normals."""
+    normal = buffers[:, 3:6]
+    return normal.square().sum(dim=1, keepdim=True).sqrt()  # torch's `norm` is 80 times slower
+
+
 def inner_face(buffers: Tensor) -> Tensor:
     """The rendered buffer, faded to grey towards the head's outline: (N, 9, H, W) -> (N, 3, H, W).
 
     Photos have hair, or another background, where the buffer has its outline, and a network that sees patches cannot
     take back a line of pixels.
     """
-    rendered, normal, _ = buffers.chunk(3, dim=1)  # (N, 3, H, W) each
-    outside = 1 - normal.square().sum(dim=1, keepdim=True).sqrt()  # (N, 1, H, W); its `norm` is 80 times slower
+    rendered = buffers[:, :3]
+    outside = 1 - covered(buffers)  # (N, 1, H, W)
     for window in _WINDOWS:
         outside = F.max_pool2d(outside, window, 1, (window[0] // 2, window[1] // 2))
     for window in _WINDOWS:

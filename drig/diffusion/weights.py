@@ -96,7 +96,7 @@ def load_weights(path: str | Path, *, size: int | None = None) -> LoadedWeights:
     extra = {name.removeprefix(EXTRA): tensors.pop(name) for name in list(tensors) if name.startswith(EXTRA)}
     with torch.device("meta"):  # the shapes without the cost of initial weights
         rig = Rig(config)
-    tensors = {name: t.float() if t.dtype == torch.float16 else t for name, t in tensors.items()}
+    tensors = in_full(tensors)
     problems = _differences(rig.state_dict(), tensors)
     if problems:
         raise DrigError(
@@ -119,6 +119,11 @@ def read_file(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         raise DrigError(
             f"{path} is not a safetensors file, or part of it is missing: {error}. Get it again."
         ) from error
+
+
+def in_full(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a file as a rig has them: what was kept in half precision in float32."""
+    return {name: tensor.float() if tensor.dtype == torch.float16 else tensor for name, tensor in tensors.items()}
 
 
 def read_config(path: str | Path, header: Mapping[str, str], file_format: str, version: str) -> RigConfig:

@@ -17,6 +17,9 @@ EDITS = "edits"
 Summary = dict[str, dict[str, dict[str, "Interval"]]]
 """Method -> edit -> measure -> interval."""
 
+Gains = dict[str, dict[str, "Interval"]]
+"""Other method -> measure -> interval of the difference."""
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -27,24 +30,52 @@ class Interval:
     high: float
     """low = high = mean where there is one person."""
 
-    def __str__(self) -> str:
+    def __format__(self, sign: str) -> str:
+        """sign: of the mean, as in numbers' own formats."""
         digits = 2 if abs(self.mean) >= 1 else 3
-        return f"{self.mean:.{digits}f} ± {(self.high - self.low) / 2:.{digits}f}"
+        return f"{self.mean:{sign}.{digits}f} ± {(self.high - self.low) / 2:.{digits}f}"
+
+    def __str__(self) -> str:
+        return format(self)
 
 
 def summarise(rows: pd.DataFrame) -> Summary:
     """Means over each person's trials first, then over people: a person counts once, whatever was asked of them."""
-    measures = [name for name in MEASURES if name in rows]
-    edits = rows[~rows["edit"].isin([RECONSTRUCTION, SWEEP])].assign(edit=EDITS)
-    finite = pd.concat([rows, edits]).replace([np.inf, -np.inf], np.nan)  # a copy is a perfect reconstruction
-    people = finite.groupby(["method", "edit", "subject"], sort=False)[measures].mean()
-    found: Summary = {}
+    people, found = _people(rows), dict[str, dict[str, dict[str, Interval]]]()
     for key, values in people.groupby(["method", "edit"], sort=False):
         assert isinstance(key, tuple)
         method, edit = map(str, key)
-        known = {name: values[name].dropna().to_numpy() for name in measures}
-        found.setdefault(method, {})[edit] = {name: interval(v) for name, v in known.items() if len(v)}
+        found.setdefault(method, {})[edit] = {name: interval(v) for name, v in _known(values).items() if len(v)}
     return found
+
+
+def gains(rows: pd.DataFrame, method: str) -> Gains:
+    """Other method -> measure -> how much more `method` has of it, over all edits, person by person.
+
+    People differ more than methods do, so these intervals are narrower than those of the two means.
+    """
+    if method not in set(rows["method"]):
+        return {}
+    people = _people(rows).xs(EDITS, level="edit").reset_index("method")
+    edits = {str(name): values.drop(columns="method") for name, values in people.groupby("method", sort=False)}
+    own = edits.pop(method)
+    return {
+        other: {name: interval(v) for name, v in _known(own - values).items() if len(v)}
+        for other, values in edits.items()
+    }
+
+
+def _people(rows: pd.DataFrame) -> pd.DataFrame:
+    """Means of every measure by (method, edit, subject), all edits together among the edits."""
+    measures = [name for name in MEASURES if name in rows]
+    edits = rows[~rows["edit"].isin([RECONSTRUCTION, SWEEP])].assign(edit=EDITS)
+    finite = pd.concat([rows, edits]).replace([np.inf, -np.inf], np.nan)  # a copy is a perfect reconstruction
+    return finite.groupby(["method", "edit", "subject"], sort=False)[measures].mean()
+
+
+def _known(values: pd.DataFrame) -> dict[str, "np.ndarray"]:
+    """Each column without its gaps."""
+    return {str(name): column.dropna().to_numpy() for name, column in values.items()}
 
 
 def interval(values: "np.ndarray") -> Interval:

@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from drig.errors import DrigError
 from drig.faces.codes import FaceCodes, rotate_light
+from drig.faces.expressions import EXPRESSIONS, GAZE
 from drig.faces.lighting import directional_light
 
 MAX_ANGLE = 90.0
@@ -38,8 +39,11 @@ class Controls:
     """Positive looks up."""
     roll: float | None = None
     """Positive tilts counter-clockwise in the image."""
+    mood: str | None = None
+    """A whole expression by name: rest, smile, laugh, surprise, .. (drig.faces.expressions). It replaces the source's
+    but for where the eyes look."""
     expression: Mapping[str, float] = field(default_factory=dict)
-    """Facial actions by the head model's names, 0 (rest) .. 1 (full), e.g. {"mouthSmileLeft": 0.8}."""
+    """Facial actions by the head model's names, 0 (rest) .. 1 (full), e.g. {"mouthSmileLeft": 0.8}; after `mood`."""
 
     def __post_init__(self) -> None:
         if self.light_direction is not None and not np.linalg.norm(self.light_direction) > 0:
@@ -50,6 +54,8 @@ class Controls:
                     raise DrigError(f"{name} is of the light that light_direction sets; give light_direction too")
         if self.light_direction is not None and self.light_turn is not None:
             raise DrigError("light_direction replaces the light that light_turn would turn; give one of the two")
+        if self.mood is not None and self.mood not in EXPRESSIONS:
+            raise DrigError(f"mood {self.mood!r} is unknown; choose from {', '.join(EXPRESSIONS)}")
         for name in ("yaw", "pitch", "roll"):
             angle = getattr(self, name)
             if angle is not None and not abs(angle) <= MAX_ANGLE:
@@ -72,6 +78,9 @@ def apply_controls(codes: FaceCodes, controls: Controls, expression_names: Seque
         codes = rotate_light(codes, torch.from_numpy(turn).float())
     if (controls.yaw, controls.pitch, controls.roll) != (None, None, None):
         codes = codes.replace(pose=_set_angles(codes.pose, controls))
+    if controls.mood is not None:
+        codes = codes.replace(exp=_at_rest(codes.exp, expression_names))
+        codes = codes.replace(exp=_set_actions(codes.exp, EXPRESSIONS[controls.mood], expression_names))
     if controls.expression:
         codes = codes.replace(exp=_set_actions(codes.exp, controls.expression, expression_names))
     return codes
@@ -90,6 +99,12 @@ def _set_angles(pose: torch.Tensor, controls: Controls) -> torch.Tensor:
             euler[:, column] = sign * angle
     head = Rotation.from_euler("YXZ", euler, degrees=True).as_rotvec()
     return torch.cat([torch.from_numpy(head).to(pose), pose[:, 3:]], dim=1)
+
+
+def _at_rest(exp: torch.Tensor, names: Sequence[str]) -> torch.Tensor:
+    """The expression (N, E) without all but its gaze, where the head's actions have names that tell."""
+    gaze = [name.startswith(GAZE) for name in names] or [False] * exp.shape[1]
+    return exp * torch.tensor(gaze).to(exp)
 
 
 def _set_actions(exp: torch.Tensor, actions: Mapping[str, float], names: Sequence[str]) -> torch.Tensor:

@@ -120,6 +120,7 @@ class _Worker:
             train_encoder=config.train_encoder,
             autocast=autocast_dtype(config.precision, self.device),
             p2_k=config.p2_k,
+            background_weight=config.background_weight,
             delta=delta,
         )
         rig.denoisingUNet.recompute = config.recompute

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from drig.diffusion.correction import covered
 from drig.diffusion.deltas import Delta
 from drig.diffusion.loss import p2_loss
 from drig.diffusion.network import Rig
@@ -30,6 +31,7 @@ class Objective(nn.Module):
         train_encoder: bool,
         autocast: torch.dtype | None,
         p2_k: float = 1.0,
+        background_weight: float = 1.0,
         delta: Delta | None = None,
     ) -> None:
         super().__init__()
@@ -39,6 +41,7 @@ class Objective(nn.Module):
         self.train_encoder = train_encoder
         self.autocast = autocast
         self.p2_k = p2_k
+        self.background_weight = background_weight
         rig.requires_grad_(delta is None)
         rig.encoder.requires_grad_(train_encoder)
 
@@ -60,7 +63,10 @@ class Objective(nn.Module):
             if code is None:
                 code = self.rig.encode(image)  # (N, Z)
             predicted = self.rig.denoise(x_t, timestep, buffers, code)  # (N, 3, H, W)
-        return p2_loss(self.schedule, noise, predicted, timestep, k=self.p2_k)
+        pixels = None
+        if self.background_weight != 1:
+            pixels = self.background_weight + (1 - self.background_weight) * covered(buffers)  # (N, 1, H, W)
+        return p2_loss(self.schedule, noise, predicted, timestep, k=self.p2_k, pixels=pixels)
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from drig.evaluation.summary import EDITS, Interval, changes, interval, summarise
+from drig.evaluation.summary import EDITS, Interval, changes, gains, interval, summarise
 
 ROWS = pd.DataFrame(
     [
@@ -24,6 +24,14 @@ def test_a_person_counts_once_however_many_trials_they_have() -> None:
     assert found["light"]["psnr"].mean == pytest.approx((11 + 15) / 2)
     assert found[EDITS]["psnr"].mean == pytest.approx((35 / 3 + 15) / 2)
     assert found["reconstruction"]["psnr"] == Interval(30, 30, 30)  # a perfect one has no number
+
+
+def test_gains_are_of_the_same_people() -> None:
+    better = ROWS.assign(method="personalised", psnr=ROWS["psnr"] + 2)
+    better.loc[better["subject"] == "b", "psnr"] += 1
+    found = gains(pd.concat([ROWS, better]), "personalised")
+    assert found == {"base": {"psnr": interval(np.array([2.0, 3.0]))}}
+    assert gains(ROWS, "personalised") == {}
 
 
 def test_the_interval_holds_the_mean_of_everybody_19_times_of_20() -> None:

@@ -6,6 +6,7 @@ import torch
 from drig.errors import DrigError
 from drig.faces.codes import FaceCodes
 from drig.faces.controls import Controls, apply_controls, head_angles
+from drig.faces.expressions import EXPRESSIONS
 from drig.faces.head import neutral_codes
 from drig.faces.lighting import shade
 from drig.faces.open_head import OpenHead
@@ -64,9 +65,28 @@ def test_named_actions_are_set_and_the_rest_stays(codes: FaceCodes) -> None:
     assert codes.exp.tolist() == [[0.25, 0.25]]
 
 
+def test_a_mood_replaces_the_expression_but_for_the_gaze(codes: FaceCodes) -> None:
+    names = OpenHead.load().expression_names
+    codes = codes.replace(exp=torch.full((1, len(names)), 0.25))
+    mood = dict(zip(names, apply_controls(codes, Controls(mood="wink"), names).exp[0].tolist(), strict=True))
+    assert mood["eyeBlinkLeft"] == pytest.approx(0.95)
+    assert mood["jawOpen"] == mood["eyeBlinkRight"] == 0
+    assert mood["eyeLookUpLeft"] == 0.25
+    both = apply_controls(codes, Controls(mood="rest", expression={"jawOpen": 0.5}), names)
+    assert both.exp[0, names.index("jawOpen")] == 0.5
+
+
+@pytest.mark.parametrize("mood", EXPRESSIONS)
+def test_the_open_head_has_every_action_of_every_mood(codes: FaceCodes, mood: str) -> None:
+    names = OpenHead.load().expression_names
+    made = apply_controls(codes.replace(exp=torch.zeros(1, len(names))), Controls(mood=mood), names)
+    assert sum(made.exp[0] > 0) == len(EXPRESSIONS[mood])
+
+
 @pytest.mark.parametrize(
     ("controls", "message"),
     [
+        ({"mood": "happy"}, "choose from rest, smile"),
         ({"expression": {"smile": 0.5}}, "jawOpen, mouthSmileLeft"),
         ({"expression": {"jawOpen": 1.5}}, "0 .rest. to 1"),
         ({"yaw": 120}, "-90 to 90"),

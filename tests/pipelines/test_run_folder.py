@@ -39,6 +39,12 @@ def test_names_what_differs(tmp_path: Path) -> None:
     assert "0.5" not in (tmp_path / "config.yaml").read_text()
 
 
+def test_a_run_from_before_a_setting_existed_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("workers: 2\npart: {rate: 0.1, samples: 10}\n")
+    open_run(str(tmp_path), Whole(), changeable=())
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text())["sizes"] == [1, 2]
+
+
 def test_a_whole_component_may_be_changeable(tmp_path: Path) -> None:
     open_run(str(tmp_path), Whole(), changeable=())
     open_run(str(tmp_path), Whole(part=Part(rate=0.5, samples=3)), changeable={"part"})

@@ -30,6 +30,18 @@ def test_it_is_the_weighted_error_of_the_predicted_noise() -> None:
     torch.testing.assert_close(losses, expected)
 
 
+def test_the_background_may_count_less_than_the_head() -> None:
+    """A head over the upper half: its error counts whole, that of the rest a quarter, and both are one mean."""
+    items = batch()
+    items["buffers"][:, 3:6] = 0
+    items["buffers"][:, 5, :4] = 1
+    objective = Objective(small_rig(), train_encoder=True, autocast=None, p2_k=0, background_weight=0.25).eval()
+    alpha_bar = objective.schedule.at(items["timestep"])
+    error = items["noise"].square().mean(1)  # (N, H, W): a fresh rig predicts no noise
+    mean = (error[:, :4].mean((1, 2)) + 0.25 * error[:, 4:].mean((1, 2))) / 1.25
+    torch.testing.assert_close(objective(**items), ((1 - alpha_bar) / alpha_bar).float() * mean)
+
+
 def test_a_frozen_encoder_is_in_eval_mode_and_has_no_gradient() -> None:
     objective = Objective(small_rig(), train_encoder=False, autocast=None).train()
     encoder = objective.rig.encoder

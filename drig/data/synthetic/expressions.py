@@ -5,29 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from drig.data.synthetic.arrays import Array
+from drig.faces.expressions import EXPRESSIONS, both_sides
 
-# Strengths at full expression. A name without a side stands for its Left and Right twins.
-_MOODS: dict[str, dict[str, float]] = {
-    "rest": {},
-    "smile": {"mouthSmile": 0.75, "cheekSquint": 0.35, "eyeSquint": 0.2, "mouthDimple": 0.2},
-    "grin": {"mouthSmile": 0.9, "cheekSquint": 0.5, "eyeSquint": 0.3, "mouthUpperUp": 0.5, "mouthLowerDown": 0.4},
-    "laugh": {"mouthSmile": 0.9, "cheekSquint": 0.7, "eyeSquint": 0.5, "jawOpen": 0.4, "mouthUpperUp": 0.4},
-    "talk a": {"jawOpen": 0.4, "mouthLowerDown": 0.25, "mouthUpperUp": 0.15},
-    "talk e": {"jawOpen": 0.18, "mouthStretch": 0.4, "mouthLowerDown": 0.3},
-    "talk o": {"jawOpen": 0.3, "mouthFunnel": 0.6},
-    "surprise": {"browInnerUp": 0.8, "browOuterUp": 0.7, "eyeWide": 0.7, "jawOpen": 0.45},
-    "frown": {"browDown": 0.8, "eyeSquint": 0.3, "mouthFrown": 0.4, "mouthPress": 0.3},
-    "anger": {"browDown": 0.9, "noseSneer": 0.5, "eyeSquint": 0.3, "mouthUpperUp": 0.35, "mouthLowerDown": 0.3},
-    "sad": {"browInnerUp": 0.8, "mouthFrown": 0.7, "mouthShrugLower": 0.4, "eyeSquint": 0.15},
-    "squint": {"eyeSquint": 0.9, "cheekSquint": 0.5, "browDown": 0.3},
-    "pucker": {"mouthPucker": 0.8, "mouthFunnel": 0.15},
-    "disgust": {"noseSneer": 0.8, "mouthUpperUp": 0.4, "browDown": 0.4, "cheekSquint": 0.3},
-    "smirk": {"mouthSmileLeft": 0.7, "mouthDimpleLeft": 0.3, "cheekSquintLeft": 0.2, "browOuterUpRight": 0.2},
-    "doubt": {"browOuterUpLeft": 0.7, "browDownRight": 0.4, "mouthLeft": 0.3, "mouthPress": 0.3},
-    "puff": {"cheekPuff": 0.8, "mouthPress": 0.3},
-    "blink": {"eyeBlink": 0.95},
-    "wink": {"eyeBlinkLeft": 0.95, "mouthSmile": 0.5, "cheekSquintLeft": 0.6},
-}
 _CHANCES = {
     **{"rest": 0.15, "smile": 0.2, "grin": 0.15, "laugh": 0.08, "talk a": 0.06, "talk e": 0.05, "talk o": 0.04},
     **{"surprise": 0.05, "frown": 0.04, "anger": 0.02, "sad": 0.03, "squint": 0.02, "pucker": 0.03, "disgust": 0.02},
@@ -45,9 +24,9 @@ def sample_expression(names: Sequence[str], yaw: float, pitch: float, rng: np.ra
     chances = np.array(list(_CHANCES.values()))
     strengths: dict[str, float] = {}
     for share in (1.0, 0.25):  # a trace of a second mood keeps one mood from always looking the same
-        mood = _MOODS[moods[rng.choice(len(moods), p=chances / chances.sum())]]
+        mood = EXPRESSIONS[moods[rng.choice(len(moods), p=chances / chances.sum())]]
         amount = share * (0.35 + 0.65 * rng.beta(1.6, 1.4))
-        for action, strength in _sides(mood).items():
+        for action, strength in mood.items():
             strengths[action] = strengths.get(action, 0.0) + amount * strength * rng.uniform(0.85, 1.15)
     for action, strength in {
         "browInnerUp": 0.12,
@@ -56,7 +35,7 @@ def sample_expression(names: Sequence[str], yaw: float, pitch: float, rng: np.ra
         "mouthPress": 0.1,
         "mouthShrugLower": 0.1,
     }.items():
-        for name in _sides({action: strength}):
+        for name in both_sides({action: strength}):
             strengths[name] = strengths.get(name, 0.0) + abs(rng.normal(0, strength))
     contact = 1.0 if rng.random() < 0.8 else 0.2
     across = -contact * yaw / _EYE_TURN[0] + rng.normal(0, 0.15 if contact == 1 else 0.5)
@@ -67,16 +46,6 @@ def sample_expression(names: Sequence[str], yaw: float, pitch: float, rng: np.ra
         strengths.update({name: strengths.get(name, 0.0) + rng.uniform(0, 0.35) for name in ("eyeBlinkLeft",)})
         strengths["eyeBlinkRight"] = max(strengths.get("eyeBlinkRight", 0.0), strengths["eyeBlinkLeft"])
     return np.array([min(max(strengths.get(name, 0.0), 0.0), 1.0) for name in names], np.float32)
-
-
-def _sides(actions: dict[str, float]) -> dict[str, float]:
-    paired = ("mouthSmile", "cheekSquint", "eyeSquint", "mouthDimple", "mouthUpperUp", "mouthLowerDown", "mouthStretch",
-              "browOuterUp", "browDown", "eyeWide", "mouthFrown", "mouthPress", "noseSneer", "eyeBlink")  # fmt: skip
-    both: dict[str, float] = {}
-    for action, strength in actions.items():
-        for name in (action + "Left", action + "Right") if action in paired else (action,):
-            both[name] = strength
-    return both
 
 
 def _gaze(across: float, up: float) -> dict[str, float]:
