@@ -180,11 +180,11 @@ def quickstart(config: QuickstartConfig) -> Path:
         _say_sheets(config, sheets)
         with clock.step("an edit over HTTP (Ray Serve)"):
             served = edit_over_http(config, next(person for person in people if person.name != config.own_name))
-        with clock.step("more portraits, and their physical buffers (Ray Data)"):
+        with clock.step("more portraits and their physical buffers (Ray Data)"):
             population = render_people(folder / "population", budget.people, budget.photos, config.seed)
             extracted = extract(_extraction(config, population))
             print_extraction(extracted)
-        with clock.step("stage 1, continued on them (Ray Train)"):
+        with clock.step("stage 1 continued on them (Ray Train)"):
             base = stage1.fit(_stage1(config))
         sections = [
             edits_section(sheets),
