@@ -56,4 +56,4 @@ def showcase(editor: Editor, face: Face, *, steps: int = 20, sampler: str = "ddi
         rows.append([face.portrait.image, *made])
         rows.append([None, *(to_picture(one.rendered[0]) for one in buffers)])
     labels = [label for name in sweeps for label in (name, "")]
-    return contact_sheet(rows, cell=112, columns=["source"], labels=labels)
+    return contact_sheet(rows, cell=128, columns=["source"], labels=labels)

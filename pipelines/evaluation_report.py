@@ -64,8 +64,9 @@ def _table(heading: str, summary: Summary, edit: str) -> Section:
     table = [["method", *names]]
     for method, edits in summary.items():
         if edit in edits:
-            table.append([METHODS[method].text, *(str(edits[edit].get(name, "-")) for name in names)])
-    text = "Means over people with 95% confidence. " + "; ".join(f"{name}: {MEASURES[name]}" for name in names) + "."
+            table.append([method, *(str(edits[edit].get(name, "-")) for name in names)])
+    text = "Means over people with 95% confidence. " + "; ".join(f"{name}: {MEASURES[name]}" for name in names) + ". "
+    text += "Methods: " + "; ".join(f"{name}: {METHODS[name].text}" for name in summary) + "."
     if edit == EDITS and any(SWEEP in edits for edits in summary.values()):
         sweeps = (f"{m} {edits[SWEEP]['flicker']}" for m, edits in summary.items() if SWEEP in edits)
         text += (
@@ -80,7 +81,7 @@ def _gains(gains: Gains) -> Iterator[Section]:
         names = [name for name in MEASURES if any(name in gained for gained in gains.values())]
         table = [["against", *names]]
         for other, gained in gains.items():
-            table.append([METHODS[other].text, *(f"{gained[name]:+}" if name in gained else "-" for name in names)])
+            table.append([other, *(f"{gained[name]:+}" if name in gained else "-" for name in names)])
         text = "Of the same edits of the same people, mean difference with 95% confidence."
         yield Section("What personalisation gains", text, table=table)
 

@@ -178,7 +178,7 @@ class Checker:
         ours = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "ARGS"))}
         plan = subprocess.run(["make", "-n", *targets], cwd=ROOT, env=ours, capture_output=True, text=True)
         assert plan.returncode == 0, plan.stderr
-        for line in plan.stdout.splitlines():
+        for line in plan.stdout.replace("\\\n", " ").splitlines():
             if line.startswith(".venv/bin/drig "):
                 self.check(["drig", *shlex.split(line)[1:]])
 
