@@ -88,7 +88,7 @@ class Stage1Config:
 
 PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {"rig": RIG_PRESETS["tiny"], "training": TRAINING_PRESETS["tiny-stage1"], "workers": 2},
-    # What the released base was made with (MODEL_CARD.md).
+    # The network of the released base, which `make base` trains in two parts (MODEL_CARD.md).
     "small": {
         "rig": RIG_PRESETS["small"],
         "training": TRAINING_PRESETS["small-stage1"],

@@ -114,7 +114,7 @@ _TINY_STAGE2 = TrainingConfig(  # benchmarks/stage2.py
     log_every=80,
     checkpoint_every=900,
 )
-_SMALL_STAGE1 = TrainingConfig(  # nearly that of the released base, an hour and a half on two cores (MODEL_CARD.md)
+_SMALL_STAGE1 = TrainingConfig(  # near the released base's, which had two parts (MODEL_CARD.md); as one not tried
     samples=152_000,
     batch=16,
     learning_rate=7e-4,
