@@ -35,10 +35,9 @@ from drig.errors import DrigError, PhotoRejected
 from drig.faces.controls import Controls
 from drig.faces.landmarks import LandmarkDetector
 from drig.faces.open_head import OpenHead
-from drig.faces.portraits import find_portrait
+from drig.faces.portraits import Portrait, find_portrait
 from drig.identities import BASE, Identities
 from drig.personalization import fit_album
-from drig.pictures import Picture
 from drig.report import write_report
 from drig.tracking import Tracker, tracking_uri
 from drig.training.config import TRAINING_PRESETS, TrainingConfig
@@ -284,11 +283,11 @@ class _Truth:
         self.person = sample_person(self.head, seed, int(name.removeprefix("person_")))
         self.editor = editor
 
-    def __call__(self, source: str, target: str, mode: str) -> Picture | None:
+    def __call__(self, source: str, target: str, mode: str) -> Portrait | None:
         shot, other = (sample_shot(self.person, int(Path(key).stem)) for key in (source, target))
         photo = render_portrait(self.head, self.person, shot.with_attributes(other, {mode}), PHOTO_SIZE).image
         try:
-            return find_portrait(photo, self.editor.detector, self.editor.size).image
+            return find_portrait(photo, self.editor.detector, self.editor.size)
         except PhotoRejected:
             return None
 

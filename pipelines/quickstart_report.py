@@ -29,7 +29,7 @@ class Served:
 
 def edits_section(sheets: Sequence[EditSheet]) -> Section:
     """Every edit, and how far it is from the truth where that is known."""
-    rows = [["person", "edit", "PSNR to the true answer, stage 1 alone", "personalised"]]
+    rows = [["person", "edit", "PSNR of the face to the true answer, stage 1 alone", "personalised"]]
     for sheet in sheets:
         for made in sheet.edits:
             if (values := made.psnr()) is not None:
