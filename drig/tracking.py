@@ -109,7 +109,7 @@ def _sqlite_folder(uri: str) -> Path | None:
 
 
 class Run:
-    """One MLflow run. As a context manager it ends with the block: FINISHED, or FAILED with the error as a tag.
+    """One MLflow run. As a context manager it ends with the block, FINISHED, FAILED or KILLED, the error as a tag.
 
     Another process may log to the same run by its pickled copy, but then calls `flush` itself when it is done.
     """
@@ -188,7 +188,7 @@ class Run:
             self.client.set_terminated(self.id, "FINISHED")
             return
         self.set_tags({"error": _shorten(f"{kind.__name__}: {error}")})
-        self.client.set_terminated(self.id, "KILLED" if issubclass(kind, KeyboardInterrupt) else "FAILED")
+        self.client.set_terminated(self.id, "FAILED" if issubclass(kind, Exception) else "KILLED")
 
 
 class Tracker:

@@ -82,7 +82,8 @@ def test_a_finished_run(tracker: Tracker, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "status"), [(ValueError("the disk is full"), "FAILED"), (KeyboardInterrupt(), "KILLED")]
+    ("error", "status"),
+    [(ValueError("the disk is full"), "FAILED"), (KeyboardInterrupt(), "KILLED"), (SystemExit(15), "KILLED")],
 )
 def test_a_run_that_raises(tracker: Tracker, error: BaseException, status: str) -> None:
     run = tracker.run("broken")
