@@ -26,11 +26,11 @@ class SpotFirstProvider(AWSNodeProvider):
     def create_node(self, node_config: dict[str, Any], tags: dict[str, str], count: int) -> dict[str, Any]:
         """Start `count` machines, in any zone of the cluster; raises NodeLaunchException where there are none."""
         try:
-            nodes: dict[str, Any] = super().create_node(node_config, tags, count)  # type: ignore[no-untyped-call]
+            nodes: dict[str, Any] = super().create_node(node_config, tags, count)
         except NodeLaunchException as error:
             if SPOT not in node_config or error.category not in _NO_SPOT:
                 raise
             logger.warning("no spot %s (%s): on demand instead", node_config["InstanceType"], error.category)
             on_demand = {name: value for name, value in node_config.items() if name != SPOT}
-            nodes = super().create_node(on_demand, tags, count)  # type: ignore[no-untyped-call]
+            nodes = super().create_node(on_demand, tags, count)
         return nodes

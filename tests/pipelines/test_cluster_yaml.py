@@ -46,7 +46,7 @@ def aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             Capabilities=["CAPABILITY_NAMED_IAM"],
         )
         yield
-    _clear_provider_cache()
+    _clear_provider_cache()  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture
