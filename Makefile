@@ -34,7 +34,7 @@ bench: $(READY)  ## every benchmark, each a table; hours, and some look at what 
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
 lock: $(READY)  ## resolve the requirements again after pyproject.toml changed
-	$(BIN)/uv pip compile pyproject.toml --extra dev --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 -o requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra postgres --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 -o requirements.lock
 
 $(READY): requirements.lock requirements-uv.lock pyproject.toml
 	$(PYTHON) -m venv .venv

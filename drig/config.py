@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 import jsonargparse
 import yaml
 
+from drig import logs
 from drig.errors import DrigError
 
 Config = TypeVar("Config")
@@ -43,15 +44,21 @@ def run(
     which is 0 unless the program returns another.
 
     A `DrigError` of the parser, of the config's own checks or of the program becomes one message and exit code 2, and
-    so does a disk that is full or may not be written.
+    so does a disk that is full or may not be written. Ctrl-C and SIGTERM, which Ray makes SystemExit of, are 130.
     """
     try:
         config, dry_run = parse(
             config_class, argv, prog=prog, description=description, presets=presets, positional=positional
         )
+        logs.configure()
         print(to_yaml(config), end="", flush=True)
         if not dry_run:
-            return program(config) or 0
+            try:
+                with logs.run(prog):
+                    return program(config) or 0
+            except (KeyboardInterrupt, SystemExit):
+                print(f"{prog}: interrupted", file=sys.stderr)
+                return 130
     except DrigError as error:
         print(f"{prog}: error: {error}", file=sys.stderr)
         return 2

@@ -2,11 +2,16 @@
 
 A place is a local path or `s3://bucket/key`. S3 goes through boto3, whose own settings apply: credentials from the
 usual chain, `AWS_ENDPOINT_URL` for MinIO, moto and the like. Writes are atomic: readers see the old content or the new.
+What S3 refuses for the moment, and what breaks on the way, is tried again, with growing pauses.
 """
 
 import functools
+import io
+import itertools
 import os
+import random
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from drig.errors import DrigError
+
+ATTEMPTS = 8
+"""Of one request to S3, the pauses between them growing to 20 s; AWS_MAX_ATTEMPTS overrides it."""
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 20.0
 
 _S3_CODES = {  # what S3 answers -> what the user can do about it
     "NoSuchBucket": "the bucket does not exist; create it or correct its name",
@@ -40,8 +49,7 @@ def read_bytes(place: str | Path) -> bytes:
     if is_s3(place):
         bucket, key = _split(place)
         with _s3_errors(place):
-            content: bytes = _client().get_object(Bucket=bucket, Key=key)["Body"].read()
-        return content
+            return _read_object(bucket, key)
     with _os_errors(place, "read"):
         return Path(place).read_bytes()
 
@@ -51,7 +59,8 @@ def write_bytes(place: str | Path, content: bytes) -> None:
     if is_s3(place):
         bucket, key = _split(place)
         with _s3_errors(place):
-            _client().put_object(Bucket=bucket, Key=key, Body=content)
+            # Larger contents go in parts; where one fails, S3 is told to forget the others.
+            _client().upload_fileobj(io.BytesIO(content), bucket, key)
         return
     path = Path(place)
     with _os_errors(place, "write"):
@@ -166,6 +175,27 @@ def _s3_names(folder: str | Path, recursive: bool) -> Iterator[str]:
                     yield name
 
 
+def _read_object(bucket: str, key: str) -> bytes:
+    """All of an object. boto3 repeats a request that fails, but not one whose answer breaks off."""
+    from botocore.exceptions import (
+        FlexibleChecksumError,
+        IncompleteReadError,
+        ReadTimeoutError,
+        ResponseStreamingError,
+    )
+
+    for attempt in itertools.count(1):
+        answer = _client().get_object(Bucket=bucket, Key=key)["Body"]
+        try:
+            content: bytes = answer.read()
+            return content
+        except (IncompleteReadError, ReadTimeoutError, ResponseStreamingError, FlexibleChecksumError):
+            if attempt == ATTEMPTS:
+                raise
+        time.sleep(random.random() * min(_FIRST_PAUSE_S * 2**attempt, _LONGEST_PAUSE_S))
+    raise AssertionError("the loop only ends inside")
+
+
 def _client() -> Any:
     """One boto3 client a process (a forked one must not share sockets) and endpoint."""
     return _new_client(os.getpid(), os.environ.get("AWS_ENDPOINT_URL"))
@@ -174,8 +204,13 @@ def _client() -> Any:
 @functools.lru_cache(maxsize=4)
 def _new_client(process: int, endpoint: str | None) -> Any:
     import boto3  # takes 0.3 s to import, and local paths never need it
+    from botocore.config import Config
 
-    return boto3.session.Session().client("s3")
+    retries = {
+        "mode": os.environ.get("AWS_RETRY_MODE", "standard"),
+        "total_max_attempts": int(os.environ.get("AWS_MAX_ATTEMPTS", ATTEMPTS)),
+    }
+    return boto3.session.Session().client("s3", config=Config(retries=retries))
 
 
 @contextmanager

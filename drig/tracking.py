@@ -8,6 +8,7 @@ runs, to the workers.
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 import sys
 import time
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from PIL import Image
 
-from drig import __version__
+from drig import __version__, logs
 from drig.errors import DrigError
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ LONGEST_PARAMETER = 500
 """Characters of a configuration value that MLflow's table shows; the whole value is in the run's config.json."""
 FLUSH_SECONDS, FLUSH_COUNT = 5.0, 500
 """Metrics are written together: one transaction costs as much as one metric, and workers share one SQLite file."""
+LONGEST_PAUSE_S, MOST_HELD = 600.0, 100_000
+"""While a store does not answer it is asked again after ever longer pauses, and so many of the newest metrics wait."""
 
 # MLflow reads these when it is imported. What the user has set stays.
 _QUIET = {
@@ -109,7 +112,7 @@ def _sqlite_folder(uri: str) -> Path | None:
 
 
 class Run:
-    """One MLflow run. As a context manager it ends with the block: FINISHED, or FAILED with the error as a tag.
+    """One MLflow run. As a context manager it ends with the block, FINISHED, FAILED or KILLED, the error as a tag.
 
     Another process may log to the same run by its pickled copy, but then calls `flush` itself when it is done.
     """
@@ -120,6 +123,7 @@ class Run:
         self._client: MlflowClient | None = None
         self._metrics: list[Metric] = []
         self._flushed = time.monotonic()
+        self._pause = FLUSH_SECONDS
 
     def __reduce__(self) -> tuple[type["Run"], tuple[str, str]]:
         return Run, (self.uri, self.id)
@@ -148,24 +152,49 @@ class Run:
             self.client.log_batch(self.id, params=params[part], tags=tags[part])
 
     def log_metrics(self, metrics: Mapping[str, float], *, samples: int) -> None:
-        """Metrics at a point of the run, counted in samples seen. Written at the latest by `flush` or the run's end."""
+        """Metrics at a point of the run, counted in samples seen. Written at the latest by `flush` or the run's end.
+
+        A store that does not answer costs no training: the metrics wait until it does.
+        """
         from mlflow.entities import Metric
 
         now = time.time_ns() // 1_000_000
         self._metrics += [Metric(name, float(value), now, samples) for name, value in metrics.items()]
-        if len(self._metrics) >= FLUSH_COUNT or time.monotonic() - self._flushed > FLUSH_SECONDS:
-            self.flush()
+        answered = self._pause == FLUSH_SECONDS
+        if time.monotonic() - self._flushed > self._pause or (answered and len(self._metrics) >= FLUSH_COUNT):
+            with self._surviving_outages(f"{len(self._metrics)} metrics wait"):
+                self.flush()
 
     def flush(self) -> None:
-        """Write the metrics that are still held back."""
-        for start in range(0, len(self._metrics), FLUSH_COUNT):
-            self.client.log_batch(self.id, metrics=self._metrics[start : start + FLUSH_COUNT])
-        self._metrics.clear()
+        """Write the metrics that are still held back. Raises MlflowException where the store does not answer."""
+        while self._metrics:
+            self.client.log_batch(self.id, metrics=self._metrics[:FLUSH_COUNT])
+            del self._metrics[:FLUSH_COUNT]
         self._flushed = time.monotonic()
+        self._pause = FLUSH_SECONDS
+
+    @contextmanager
+    def _surviving_outages(self, consequence: str) -> Iterator[None]:
+        """MLflow's errors in the block are told, and end nothing."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            yield
+        except (MlflowException, OSError) as error:  # a server's files come over HTTP, whose errors are OSErrors
+            self._pause = min(2 * self._pause, LONGEST_PAUSE_S)
+            self._flushed = time.monotonic()
+            del self._metrics[:-MOST_HELD]
+            reason = " ".join(str(error).split())
+            print(f"MLflow does not answer, {consequence}: {_shorten(reason)}", file=sys.stderr, flush=True)
+            logs.event("tracking_unreachable", level=logging.WARNING, consequence=consequence, reason=reason)
 
     def log_image(self, name: str, image: np.ndarray) -> None:
-        """A picture (H, W, 3) uint8 as the artifact <name>.png; name may contain folders."""
-        self.client.log_image(self.id, Image.fromarray(image), artifact_file=f"{name}.png")
+        """A picture (H, W, 3) uint8 as the artifact <name>.png; name may contain folders.
+
+        Where the store does not answer, MLflow lacks this picture.
+        """
+        with self._surviving_outages(f"{name}.png is not recorded there"):
+            self.client.log_image(self.id, Image.fromarray(image), artifact_file=f"{name}.png")
 
     def log_file(self, path: Path, folder: str | None = None) -> None:
         """A file, or a folder with all it holds, as artifacts under `folder`."""
@@ -188,7 +217,7 @@ class Run:
             self.client.set_terminated(self.id, "FINISHED")
             return
         self.set_tags({"error": _shorten(f"{kind.__name__}: {error}")})
-        self.client.set_terminated(self.id, "KILLED" if issubclass(kind, KeyboardInterrupt) else "FAILED")
+        self.client.set_terminated(self.id, "FAILED" if issubclass(kind, Exception) else "KILLED")
 
 
 class Tracker:

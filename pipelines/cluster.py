@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import ray
 
+from drig import logs
 from drig.errors import DrigError
 
 _ENVIRONMENT = {  # read by Ray when it starts; what the user has set stays
@@ -78,6 +79,7 @@ def _connect(config: ClusterConfig, address: str | None) -> None:
                 include_dashboard=config.dashboard if address is None else None,
                 log_to_driver=config.worker_output,
                 logging_level=logging.ERROR,
+                runtime_env={"worker_process_setup_hook": "drig.logs.configure"} if logs.wanted() else None,
             )
             return
         except Exception as error:  # that is what Ray raises for a deadline, and its subclasses for the rest

@@ -24,7 +24,7 @@ import ray
 import torch
 
 from drig import config as configs
-from drig import storage
+from drig import logs, storage
 from drig.data.albums import Album, load_album
 from drig.editing import Editor
 from drig.errors import DrigError
@@ -182,6 +182,7 @@ def _run(config: EvaluateConfig, album: Album | None, todo: Sequence[Person]) ->
         data = data.map(work, num_cpus=1, num_gpus=gpus, concurrency=config.workers)
         with board_bar(board, total=len(todo) * len(config.chosen), unit="method", title="evaluate"):
             for row in data.iter_rows():
+                logs.event("subject_failed" if row["error"] else "subject_finished", subject=row["name"])
                 if row["error"]:
                     errors[row["name"]] = row["error"]
                     print(f"\n{row['name']}: {row['error']}", file=sys.stderr, flush=True)

@@ -19,7 +19,7 @@ from typing import Any
 import ray
 
 from drig import config as configs
-from drig import storage
+from drig import logs, storage
 from drig.data.photos import list_photos, save_png, to_photo
 from drig.data.store import BufferStore, BufferStoreWriter, resume
 from drig.errors import DrigError
@@ -119,6 +119,7 @@ def extract(config: ExtractConfig) -> ExtractResult:
     done = resume(folder, size=config.size, head=config.head, estimator=config.estimator)
     todo = [key for key in keys if key not in done]
     print(f"{len(keys):,} photos in {config.photos}, {len(keys) - len(todo):,} of them done before", flush=True)
+    logs.event("photos_found", photos=len(keys), done_before=len(keys) - len(todo))
     several: list[str] = []
     started = time.monotonic()
     if todo:
@@ -127,6 +128,7 @@ def extract(config: ExtractConfig) -> ExtractResult:
             several = _fill(config, folder, {key: sources[key] for key in todo})
     seconds = time.monotonic() - started
     store = BufferStore(folder)
+    logs.event("photos_stored", faces=len(store), rejected=len(store.rejects), several_faces=len(several))
     if not len(store):
         raise DrigError(_nothing_usable(config, store.rejects))
     sheet = _write_sheet(store, config) if config.sheet else None

@@ -21,7 +21,7 @@ from typing import Any, cast
 import ray
 
 from drig import config as configs
-from drig import storage
+from drig import logs, storage
 from drig.data.photos import is_video
 from drig.diffusion.deltas import content_hash
 from drig.diffusion.weights import load_weights
@@ -241,6 +241,13 @@ def personalize_worker(loop_config: dict[str, Any]) -> None:
         except Exception as error:  # a mistake of ours: the other people must not suffer for it
             traceback.print_exc()
             result = IdentityResult(name=name, error=f"{type(error).__name__}: {error}")
+        logs.event(
+            "identity_failed" if result.error else "identity_finished",
+            identity=name,
+            reason=result.error or None,
+            rejected_photos=len(result.album.get("rejects", {})),
+            seconds=round(result.seconds, 3),
+        )
         ray.get(job.queue.finish.remote(rank, result.to_json()))
 
 

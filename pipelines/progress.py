@@ -4,6 +4,7 @@ Workers put absolute positions on a board, an actor, and the driver draws their 
 what a restarted worker repeats is not counted twice, and a bar may go back where work was lost.
 """
 
+import io
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,8 @@ from typing import Any
 
 import ray
 from tqdm import tqdm
+
+from drig import logs
 
 POLL_S = 0.5
 
@@ -50,8 +53,20 @@ class Board:
 
 def bar(*, total: int, unit: str, title: str) -> Any:
     """A tqdm bar on stderr; logs of a job keep every redraw, so that there it is a line every 10 seconds."""
+    if logs.wanted():
+        return EventBar(total=total, unit=unit, desc=title, mininterval=10.0, file=io.StringIO())
     terminal = sys.stderr.isatty()
     return tqdm(total=total, unit=unit, desc=title, mininterval=0.1 if terminal else 10.0, dynamic_ncols=terminal)
+
+
+class EventBar(tqdm):  # type: ignore[type-arg]
+    """A bar whose redraws are events, for logs that hold nothing else."""
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        rate = self.format_dict["rate"]
+        per_second = None if rate is None else round(rate, 3)
+        facts = str(self.postfix or "") or None
+        logs.event("progress", work=self.desc, done=self.n, total=self.total, per_second=per_second, facts=facts)
 
 
 @contextmanager

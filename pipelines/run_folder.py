@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from drig import storage
+from drig import logs, storage
 from drig.config import flatten, to_yaml
 from drig.errors import DrigError
 
@@ -41,6 +41,7 @@ def open_run(place: str, config: Any, *, changeable: Collection[str]) -> None:
                 f"{place} holds a run with other settings: {'; '.join(differences)}. "
                 "Give the same settings to continue it, or another folder for a new run."
             )
+        logs.event("run_resumed", place=place)
     storage.write_bytes(file, to_yaml(config).encode())
 
 

@@ -20,7 +20,7 @@ import torch
 import torch.distributed as dist
 
 from drig import config as configs
-from drig import storage
+from drig import logs, storage
 from drig.data.mirroring import with_mirror_images
 from drig.data.photos import save_png, to_photo
 from drig.data.store import MANIFEST, Manifest, StoreDataset, StoreKind
@@ -333,6 +333,8 @@ class Reporter:
             checkpoint=None if folder is None else ray_train.Checkpoint.from_directory(folder),
             checkpoint_dir_name=f"checkpoint_{samples:012d}",
         )
+        if folder is not None:
+            logs.event("checkpoint", place=self.job.config.storage, samples=samples, loss=metrics.get("loss"))
 
     def _log_grid(self, folder: Path, samples: int) -> None:
         """What the weights that a user would get make of the same portraits, from the same noise every time."""

@@ -1,39 +1,10 @@
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from drig import storage
 from drig.errors import DrigError
-
-
-@pytest.fixture(scope="module")
-def s3_endpoint() -> Iterator[str]:
-    """An S3 server of our own on a free loopback port."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-@pytest.fixture
-def bucket(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The URI of a new, empty bucket; the environment points boto3 at the test server."""
-    import boto3
-
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "tester")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    storage._new_client.cache_clear()
-    client = boto3.client("s3")
-    names = {entry["Name"] for entry in client.list_buckets()["Buckets"]}
-    name = f"albums-{len(names)}"
-    client.create_bucket(Bucket=name)
-    return f"s3://{name}"
+from tests.s3 import FaultyS3, Kind
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -146,3 +117,101 @@ def test_a_place_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DrigError, match="cannot write"):
         storage.write_bytes(tmp_path / "file" / "out.png", b"x")
+
+
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses that were asked for, instead of made."""
+    pauses: list[float] = []
+    monkeypatch.setattr("time.sleep", pauses.append)
+    return pauses
+
+
+LARGE = bytes(range(256)) * 36 * 1024
+"""9 MiB: two parts of an upload."""
+
+
+@pytest.mark.parametrize("kind", ["throttle", "reset"])
+def test_a_request_that_s3_refuses_or_breaks_is_repeated_after_growing_pauses(
+    s3: FaultyS3, bucket: str, no_pauses: list[float], kind: Kind
+) -> None:
+    place = f"{bucket}/ada.json"
+    for method in ("PUT", "GET"):
+        s3.fail(kind, method, "ada.json", times=3)
+    storage.write_bytes(place, b"ada")
+    assert storage.read_bytes(place) == b"ada"
+    assert [fault for _, path, fault in s3.requests if path.endswith("ada.json")] == [*[kind] * 3, "", *[kind] * 3, ""]
+    assert len(no_pauses) == 6
+    s3.fail(kind, "GET", "list-type", times=2)
+    assert storage.list_files(bucket) == [place]
+
+
+def test_an_answer_that_breaks_off_is_asked_for_again(s3: FaultyS3, bucket: str, no_pauses: list[float]) -> None:
+    storage.write_bytes(f"{bucket}/photo.png", LARGE)
+    s3.fail("cut answer", "GET", "photo.png", times=2)
+    assert storage.read_bytes(f"{bucket}/photo.png") == LARGE
+    assert len(no_pauses) == 2
+    s3.fail("cut answer", "GET", "photo.png", times=100)
+    with pytest.raises(DrigError, match=r"photo\.png: .*reading from response stream"):
+        storage.read_bytes(f"{bucket}/photo.png")
+
+
+def test_a_download_that_breaks_off_is_whole_or_not_there(
+    s3: FaultyS3, bucket: str, tmp_path: Path, no_pauses: list[float]
+) -> None:
+    storage.write_bytes(f"{bucket}/store/0.lmdb", LARGE)
+    s3.fail("cut answer", "GET", "0.lmdb", times=2)
+    storage.download_folder(f"{bucket}/store", tmp_path / "copy")
+    assert (tmp_path / "copy" / "0.lmdb").read_bytes() == LARGE
+    s3.fail("cut answer", "GET", "0.lmdb", times=1000)
+    with pytest.raises(DrigError, match=r"0\.lmdb"):
+        storage.download_folder(f"{bucket}/store", tmp_path / "other")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy"]
+
+
+def test_a_write_whose_answer_was_lost_is_written_once_more_and_whole(
+    s3: FaultyS3, bucket: str, no_pauses: list[float]
+) -> None:
+    s3.fail("lost answer", "PUT", "partNumber=2")
+    s3.fail("lost answer", "PUT", "partNumber=1")
+    storage.write_bytes(f"{bucket}/weights", LARGE)
+    assert storage.read_bytes(f"{bucket}/weights") == LARGE
+    assert len(no_pauses) == 2
+
+
+@pytest.mark.parametrize("how", ["bytes", "folder"])
+def test_a_large_write_that_fails_shows_the_old_content_and_leaves_no_parts(
+    s3: FaultyS3, bucket: str, tmp_path: Path, how: str
+) -> None:
+    import boto3
+
+    place = f"{bucket}/run/weights"
+    storage.write_bytes(place, b"old")
+    s3.fail("denied", "PUT", "partNumber=2", times=100)
+    storage.write_bytes(tmp_path / "run" / "weights", LARGE)
+    write = {
+        "bytes": lambda: storage.write_bytes(place, LARGE),
+        "folder": lambda: storage.upload_folder(tmp_path / "run", f"{bucket}/run"),
+    }
+    with pytest.raises(DrigError, match=r"run/weights: .*(AccessDenied|access denied)"):
+        write[how]()
+    assert storage.read_bytes(place) == b"old"
+    assert "Uploads" not in boto3.client("s3").list_multipart_uploads(Bucket=bucket.removeprefix("s3://"))
+
+
+def test_a_folder_whose_upload_fails_shows_no_manifest(s3: FaultyS3, bucket: str, tmp_path: Path) -> None:
+    for name in ("manifest.json", "shards/0.lmdb", "shards/1.lmdb"):
+        storage.write_bytes(tmp_path / name, b"x")
+    s3.fail("denied", "PUT", "1.lmdb")
+    with pytest.raises(DrigError, match=r"1\.lmdb"):
+        storage.upload_folder(tmp_path, f"{bucket}/store")
+    assert storage.list_files(f"{bucket}/store") == [f"{bucket}/store/shards/0.lmdb"]
+    storage.upload_folder(tmp_path, f"{bucket}/store")
+    assert len(storage.list_files(f"{bucket}/store")) == 3
+
+
+def test_the_users_own_number_of_attempts_counts(s3: FaultyS3, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    s3.fail("throttle", "GET", "key")
+    with pytest.raises(DrigError, match="SlowDown"):
+        storage.read_bytes(f"{bucket}/key")

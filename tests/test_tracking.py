@@ -82,7 +82,8 @@ def test_a_finished_run(tracker: Tracker, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "status"), [(ValueError("the disk is full"), "FAILED"), (KeyboardInterrupt(), "KILLED")]
+    ("error", "status"),
+    [(ValueError("the disk is full"), "FAILED"), (KeyboardInterrupt(), "KILLED"), (SystemExit(15), "KILLED")],
 )
 def test_a_run_that_raises(tracker: Tracker, error: BaseException, status: str) -> None:
     run = tracker.run("broken")
@@ -179,3 +180,41 @@ assert get_telemetry_client() is None
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert (tmp_path / "mlflow.db").is_file()
+
+
+def test_a_store_that_does_not_answer_costs_no_training(
+    tracker: Tracker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mlflow.exceptions import MlflowException
+
+    clock, asked = [0.0], list[float]()
+
+    def fail(*given: object, **named: object) -> None:
+        asked.append(clock[0])
+        raise MlflowException("connection refused")
+
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    with tracker.run("outage") as run:
+        with monkeypatch.context() as outage:
+            outage.setattr(run.client, "log_batch", fail)
+            outage.setattr(run.client, "log_image", fail)
+            for samples in range(100):
+                clock[0] += 1
+                run.log_metrics({"loss": float(samples)}, samples=samples)
+            run.log_image("grid", np.zeros((4, 4, 3), np.uint8))
+        assert asked == [6.0, 17.0, 38.0, 79.0, 100.0]  # pauses of 10, 20 and 40 s, and the picture
+        assert "MLflow does not answer, 6 metrics wait: connection refused" in capsys.readouterr().err
+    assert [m.step for m in run.client.get_metric_history(run.id, "loss")] == list(range(100))
+
+
+def test_a_run_cannot_end_well_without_its_metrics(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow.exceptions import MlflowException
+
+    def fail(*given: object, **named: object) -> None:
+        raise MlflowException("connection refused")
+
+    run = tracker.run("outage")
+    run.log_metrics({"loss": 1.0}, samples=1)
+    monkeypatch.setattr(run.client, "log_batch", fail)
+    with pytest.raises(MlflowException, match="connection refused"), run:
+        pass

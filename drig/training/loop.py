@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset
 
+from drig import logs
 from drig.config import to_dict
 from drig.diffusion.deltas import Delta, attached, save_delta
 from drig.diffusion.network import Rig
@@ -144,6 +145,8 @@ class _Worker:
         self._require_same_start()
         if state.samples_seen >= config.total:
             return self._finish()
+        if state.samples_seen:
+            logs.event("training_continued", folder=str(self.workdir), samples=state.samples_seen)
         # Loop
         forward = self._forward()
         stream = SampleStream(self.dataset, self.dataset_size, self.objective.schedule.steps, config.seed)

@@ -1,9 +1,11 @@
+import json
 import time
 
 import pytest
 import ray
 
-from pipelines.progress import Board, Positions, board_bar
+from drig import logs
+from pipelines.progress import Board, Positions, bar, board_bar
 
 
 def test_positions_are_absolute() -> None:
@@ -28,3 +30,17 @@ def test_bar_follows_a_worker_and_ends_where_it_ended(ray_local: None, capfd: py
     assert "training: 100%" in drawn
     assert "100/100" in drawn
     assert "loss=0.010" in drawn
+
+
+def test_a_bar_in_a_log_of_events_is_events(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(logs.VARIABLE, "json")
+    with caplog.at_level("INFO", "drig"), bar(total=4, unit="photo", title="extract") as drawn:
+        drawn.set_postfix(rejected=1, refresh=False)
+        drawn.update(4)
+    assert capsys.readouterr().err == ""  # nothing is drawn
+    (*_, last) = caplog.records
+    line = json.loads(logs.EventFormatter(as_json=True).format(last))
+    assert (line["event"], line["work"], line["done"], line["total"]) == ("progress", "extract", 4, 4)
+    assert line["facts"] == "rejected=1"
