@@ -13,18 +13,17 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 def patiently(action: Callable[[], Result], patience_s: float) -> Result:
     """What `action` returns. While it raises what may be over in a minute it is tried again, with pauses that double.
 
-    After `patience_s` seconds of pauses the error is the caller's. What waiting cannot mend is so at once: a file that
-    is not there, a photo that cannot be used.
+    Once it has failed for `patience_s` seconds the error is the caller's, and at once where waiting mends nothing: a file
+    that is not there, a photo that cannot be used.
     """
-    waited, pause = 0.0, FIRST_PAUSE_S
+    deadline, pause = time.monotonic() + patience_s, FIRST_PAUSE_S
     while True:
         try:
             return action()
         except (MissingFile, PhotoRejected):
             raise
         except DrigError:
-            if waited >= patience_s:
+            if time.monotonic() >= deadline:
                 raise
-        pause = min(pause, patience_s - waited)
         time.sleep(pause)
-        waited, pause = waited + pause, min(2 * pause, LONGEST_PAUSE_S)
+        pause = min(2 * pause, LONGEST_PAUSE_S)

@@ -30,8 +30,7 @@ Batch = dict[str, NDArray[Any]]
 
 
 class PortraitFinder:
-    """`key`, `source` (N,) -> also `image` (N, S, S, 3) uint8, `landmarks` (N, 68, 2) and, (N,) each, `faces`, `reason`,
-    `outage`.
+    """`key`, `source` (N,) -> and `image` (N, S, S, 3) uint8, `landmarks` (N, 68, 2), `faces`, `reason`, `outage` (N,).
 
     A source is a photo's path or s3:// URI, or a frame of a video as `frame_names` names it.
 

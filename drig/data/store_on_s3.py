@@ -55,8 +55,8 @@ class S3StoreWriter:
         self._keys: list[str] = []
         self._entries = 0
         self._saved = 0.0
-        self._resume()
         self._scratch = tempfile.TemporaryDirectory(prefix="drig-shard-")
+        self._resume()
 
     @property
     def done(self) -> set[str]:
