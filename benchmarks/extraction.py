@@ -1,11 +1,12 @@
 """Extraction at scale: what its stages cost, its speed and memory on this machine, and a cluster of 1 to 64 nodes.
 
-    python benchmarks/extraction.py stages [--size 256]       seconds a photo of each stage, one core
-    python benchmarks/extraction.py workers [--photos 600]    photos/s with one and two processes a stage
-    python benchmarks/extraction.py memory [--photos 1000 10000]
-    python benchmarks/extraction.py cluster [--plot docs/extraction.png]     simulated
+    python benchmarks/extraction.py stages      CPU seconds of each, to benchmarks/results/extraction_stages.json
+    python benchmarks/extraction.py workers     photos/s with one and with two processes a stage
+    python benchmarks/extraction.py memory      peaks at 1,000 and 10,000 photos
+    python benchmarks/extraction.py cluster [--plot docs/extraction.png]
 
-`stages` writes what it measured to `benchmarks/results/extraction_stages.json`, from where `cluster` takes it.
+The last is simulated, with the stages that were measured: speed, bottleneck and cost on 1 to 64 nodes. CPU seconds,
+because they hardly change when others use the machine too.
 """
 
 import argparse
@@ -18,11 +19,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -32,11 +33,14 @@ from drig.data.photos import read_photo, save_png
 from drig.data.store import BufferStoreWriter
 from drig.data.synthetic import write_people
 from drig.randomness import numpy_generator
-from pipelines.face_mappers import Batch, BufferRenderer, PortraitFinder
+from pipelines.cluster import ClusterConfig, quieten_ray_data, ray_cluster
+from pipelines.extract_buffers import ExtractConfig, plan_pools
+from pipelines.face_mappers import BufferRenderer, PortraitFinder
 
 ROOT = Path(__file__).parents[1]
 STAGES = ROOT / "benchmarks" / "results" / "extraction_stages.json"
 BATCH = 8
+SHARD = 256
 
 
 def portraits(folder: Path, size: int) -> list[Path]:
@@ -55,6 +59,122 @@ def variations(folder: Path, size: int, count: int) -> None:
         save_png(folder / f"{index // 1000:05}" / f"{index:07}.png", varied.astype(np.uint8))
 
 
+# ---- stages ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Stages:
+    """What a photo costs: FFHQ crops of 1024 px in PNG, portraits of 256 px, batches of 8, one thread."""
+
+    find: float
+    """CPU seconds a photo: decode, find the face, cut the portrait."""
+    render: float
+    """CPU seconds a photo: fit, render, encode."""
+    write: float
+    """The driver's CPU seconds a photo: LMDB, shards of 256, their commits."""
+    schedule: float
+    """The driver's CPU seconds a group of photos: Ray Data."""
+    photo_bytes: float
+    record_bytes: float
+    machine: str
+    date: str
+
+
+def cpu_seconds(action: Callable[[], Any]) -> float:
+    before = time.process_time()
+    action()
+    return time.process_time() - before
+
+
+def stages(options: argparse.Namespace) -> None:
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as scratch:
+        paths = portraits(Path(scratch) / "people", 1024)
+        find, render = PortraitFinder(256, aligned=True), BufferRenderer("open", None, "fit", device="cpu")
+        batches = [
+            {"key": np.array([path.name for path in part], object), "source": np.array([str(p) for p in part], object)}
+            for part in (paths[:BATCH], paths[BATCH:])
+        ]
+        render(find(batches[0]))  # compiles what numba compiles
+        found: list[Any] = []
+        find_s = cpu_seconds(lambda: found.extend(find(batch) for batch in batches)) / len(paths)
+        made: list[Any] = []
+        render_s = cpu_seconds(lambda: made.extend(render(batch) for batch in found)) / len(paths)
+        records = [(key, record) for batch in made for key, record in zip(batch["key"], batch["record"], strict=True)]
+        assert all(record for _, record in records), "a synthetic portrait was rejected"
+        write_s = write_cost(records, Path(scratch) / "store")
+        measured = Stages(
+            find=find_s,
+            render=render_s,
+            write=write_s,
+            schedule=schedule_cost(records[0][1]),
+            photo_bytes=float(np.mean([path.stat().st_size for path in paths])),
+            record_bytes=float(np.mean([len(record) for _, record in records])),
+            machine=f"{os.cpu_count()} CPUs, {platform.processor() or platform.machine()}, no GPU",
+            date=str(date.today()),
+        )
+    STAGES.write_text(json.dumps(asdict(measured), indent=1) + "\n")
+    print(json.dumps(asdict(measured), indent=1))
+
+
+def write_cost(records: Sequence[tuple[str, bytes]], folder: Path, rounds: int = 8) -> float:
+    """CPU seconds a record. Each goes into a store of its own, since a record's bytes name its key."""
+
+    def fill() -> None:
+        for i in range(rounds):
+            with BufferStoreWriter(folder / str(i), size=256, head="open", estimator="fit", shard=SHARD) as writer:
+                for key, record in records:
+                    writer.put_encoded(key, record)
+
+    return cpu_seconds(fill) / (rounds * len(records))
+
+
+def schedule_cost(record: bytes, groups: int = 400) -> float:
+    """The driver's CPU seconds a group in a pipeline of the same shape whose mappers do nothing."""
+    from ray.data import ActorPoolStrategy, from_items
+
+    class Find:
+        def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+            return {**row, "image": np.zeros((BATCH, 256, 256, 3), np.uint8)}
+
+    class Render:
+        def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+            return {"key": row["key"], "record": [record] * BATCH}
+
+    def run(count: int) -> float:
+        items = [{"key": [f"{i}/{j}" for j in range(BATCH)]} for i in range(count)]
+        one: Any = {"compute": ActorPoolStrategy(size=1), "num_cpus": 1}
+        rows = from_items(items, override_num_blocks=count).map(Find, **one).map(Render, **one)
+        return cpu_seconds(lambda: list(rows.iter_rows()))
+
+    with ray_cluster(ClusterConfig(cpus=3, dashboard=False)):
+        quieten_ray_data()
+        run(20)
+        return (run(groups) - run(groups // 4)) / (groups - groups // 4)
+
+
+# ---- one and two workers ---------------------------------------------------------------------------------------------
+
+
+def workers(options: argparse.Namespace) -> None:
+    rates: dict[int, list[float]] = {1: [], 2: []}
+    with tempfile.TemporaryDirectory() as folder:
+        variations(Path(folder) / "photos", 64, options.photos)
+        for round_ in range(options.rounds):
+            for count in rates:
+                command = extraction(Path(folder) / "photos", Path(folder) / f"store{count}_{round_}", count, count)
+                output = subprocess.run(
+                    command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=True
+                ).stdout
+                found = re.search(r"([\d.]+) photos/s", output)
+                assert found is not None, output
+                rates[count].append(float(found[1]))
+    for count, values in rates.items():
+        told = ", ".join(f"{value:.1f}" for value in values)
+        print(f"{count} finders, {count} renderers: {max(values):.1f} photos/s at best of {told}")
+    print(f"ratio of the best: {max(rates[2]) / max(rates[1]):.2f}")
+
+
 # ---- memory ----------------------------------------------------------------------------------------------------------
 
 
@@ -67,6 +187,10 @@ def extraction(photos: Path, store: Path, finders: int, renderers: int) -> list[
         *("--finders", str(finders), "--renderers", str(renderers)),
         *("--cluster.cpus", str(finders + renderers + 1), "--cluster.dashboard", "false"),
     ]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 def family(pid: int) -> list[int]:
@@ -119,28 +243,156 @@ def peaks(command: list[str]) -> dict[str, float]:
 
 
 def memory(options: argparse.Namespace) -> None:
-    print(
-        f"peak MiB   {'photos':>8}{'driver':>9}{'finder':>9}{'renderer':>10}{'all':>9}{'object store':>14}{'seconds':>9}"
-    )
     for count in options.photos:
         with tempfile.TemporaryDirectory() as folder:
             variations(Path(folder) / "photos", 64, count)
             found = peaks(extraction(Path(folder) / "photos", Path(folder) / "store", 1, 1))
             stored = json.loads((Path(folder) / "store" / "manifest.json").read_text())
             assert sum(shard["count"] for shard in stored["shards"]) == count, "not every photo was stored"
-        print(
-            f"{'':11}{count:>8,}{found['driver']:>9.0f}{found['finder']:>9.0f}{found['renderer']:>10.0f}"
-            f"{found['all']:>9.0f}{found['object store']:>14.0f}{found['seconds']:>9.0f}",
-            flush=True,
+        seconds = found.pop("seconds")
+        told = ", ".join(f"{name} {value:,.0f}" for name, value in found.items())
+        print(f"{count:,} photos in {seconds:,.0f} s, peak MiB: {told}", flush=True)
+
+
+# ---- a cluster, simulated --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Assumptions:
+    """What was not measured: AWS's c7i.4xlarge, each of its vCPUs as fast as a CPU here; prices of us-east-1."""
+
+    cpus: int = 16
+    node_dollars_an_hour: float = 0.714
+    first_byte_s: float = 0.03
+    """Of a photo on S3."""
+    stream_bytes_s: float = 90e6
+    """Of one request to S3."""
+    head_bytes_s: float = 1.25e9
+    """Into and out of the head."""
+    get_dollars: float = 0.4e-6
+    month_dollars_a_byte: float = 0.023e-9
+    start_s: float = 180.0
+    """Nodes, Ray and actors."""
+
+
+@dataclass(frozen=True)
+class Station:
+    """Servers in parallel, and what a group of photos takes at one of them."""
+
+    name: str
+    servers: int
+    seconds: float
+    room: int
+    """Groups that may wait here; then the station before stops, as Ray Data's backpressure does."""
+
+
+def simulate(stations: Sequence[Station], groups: int, spread: float = 0.25) -> tuple[float, dict[str, float]]:
+    """Groups a second through a row of stations, and the share of its time that each is busy.
+
+    Times at a station are log-normal, of this relative spread.
+    """
+    rng, last = numpy_generator(0, "simulation"), len(stations) - 1
+    sigma = np.sqrt(np.log1p(spread**2))
+    waiting, busy, used = [groups, *[0] * last], [0] * len(stations), [0.0] * len(stations)
+    events: list[tuple[float, int]] = []
+    now, finished = 0.0, 0
+    while finished < groups:
+        for i in range(last, -1, -1):
+            station = stations[i]
+            while waiting[i] and busy[i] < station.servers:
+                if i < last and waiting[i + 1] + busy[i] >= stations[i + 1].room + station.servers:
+                    break
+                seconds = station.seconds * float(rng.lognormal(-(sigma**2) / 2, sigma))
+                waiting[i], busy[i], used[i] = waiting[i] - 1, busy[i] + 1, used[i] + seconds
+                heapq.heappush(events, (now + seconds, i))
+        now, i = heapq.heappop(events)
+        busy[i] -= 1
+        if i == last:
+            finished += 1
+        else:
+            waiting[i + 1] += 1
+    shares = {s.name: u / (now * s.servers) for s, u in zip(stations, used, strict=True)}
+    return groups / now, shares
+
+
+def stations(measured: Stages, assumed: Assumptions, nodes: int, batch: int) -> list[Station]:
+    """Extraction from S3 to S3 on so many nodes and a head for the driver, with the pools that it plans by itself."""
+    finders, renderers = plan_pools(ExtractConfig(photos="-", store="-"), cpus=nodes * assumed.cpus, gpus=0)
+    read = assumed.first_byte_s + measured.photo_bytes / assumed.stream_bytes_s
+    received = batch * measured.record_bytes / assumed.head_bytes_s
+    upload = batch * measured.record_bytes / assumed.head_bytes_s
+    return [
+        Station("finders", finders, batch * (read + measured.find), 0),
+        Station("renderers", renderers, batch * measured.render, 2 * renderers),
+        Station("head's network", 1, received, 2 * renderers),
+        Station("driver", 1, measured.schedule + batch * measured.write + upload, 64),
+    ]
+
+
+def cluster(options: argparse.Namespace) -> None:
+    measured, assumed = Stages(**json.loads(STAGES.read_text())), Assumptions()
+    print("SIMULATED with the stages measured here. Assumed: " + json.dumps(asdict(assumed)))
+    curves: dict[int, list[float]] = {}
+    for batch in (8, 64):
+        print(f"\n--batch {batch}")
+        print(f"{'nodes':>5}{'photos/s':>10}  {'busiest':<22}{'70,000 photos':>26}{'100 million photos':>28}")
+        for nodes in (1, 2, 4, 8, 16, 32, 64):
+            line = stations(measured, assumed, nodes, batch)
+            groups_s, shares = simulate(line, groups=30 * (line[0].servers + line[1].servers))
+            rate = groups_s * batch
+            curves.setdefault(batch, []).append(rate)
+            busiest = max(shares, key=lambda name: shares[name])
+            costs = [cost(count, rate, nodes, measured, assumed) for count in (70_000, 100_000_000)]
+            told = "".join(f"{hours:>12,.2f} h {dollars:>12,.2f} $" for hours, dollars in costs)
+            print(f"{nodes:>5}{rate:>10,.0f}  {f'{busiest} {shares[busiest]:.0%}':<22}{told}")
+    for count in (70_000, 100_000_000):
+        gib, dollars = (
+            count * measured.record_bytes / 2**30,
+            count * measured.record_bytes * assumed.month_dollars_a_byte,
         )
+        print(f"the store of {count:,}: {gib:,.0f} GiB, {dollars:,.2f} $ a month")
+    if options.plot:
+        draw(curves, options.plot)
+
+
+def cost(photos: int, rate: float, nodes: int, measured: Stages, assumed: Assumptions) -> tuple[float, float]:
+    """Hours and dollars, the head being a node more."""
+    hours = (assumed.start_s + photos / rate) / 3600
+    return hours, hours * (nodes + 1) * assumed.node_dollars_an_hour + photos * assumed.get_dollars
+
+
+def draw(curves: dict[int, list[float]], path: Path) -> None:
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(6.5, 4), layout="constrained")
+    nodes = [2**i for i in range(7)]
+    for batch, rates in curves.items():
+        axes.loglog(nodes, rates, marker="o", label=f"--batch {batch}")
+    first = next(iter(curves.values()))[0]
+    axes.loglog(nodes, [first * n for n in nodes], color="grey", linestyle=":", label="as many times faster")
+    axes.set_xticks(nodes, [str(n) for n in nodes])
+    axes.minorticks_off()
+    axes.set(xlabel="nodes of 16 vCPUs", ylabel="photos/s", title="extraction, simulated")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=110)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = parser.add_subparsers(required=True)
+    parts.add_parser("stages").set_defaults(run=stages)
+    part = parts.add_parser("workers")
+    part.add_argument("--photos", type=int, default=1_000)
+    part.add_argument("--rounds", type=int, default=2)
+    part.set_defaults(run=workers)
     part = parts.add_parser("memory")
     part.add_argument("--photos", type=int, nargs="+", default=[1_000, 10_000])
     part.set_defaults(run=memory)
+    part = parts.add_parser("cluster")
+    part.add_argument("--plot", type=Path, help="PNG to draw")
+    part.set_defaults(run=cluster)
     options = parser.parse_args()
     options.run(options)
 

@@ -13,8 +13,8 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 def patiently(action: Callable[[], Result], patience_s: float) -> Result:
     """What `action` returns. While it raises what may be over in a minute it is tried again, with pauses that double.
 
-    Once it has failed for `patience_s` seconds the error is the caller's, and at once where waiting mends nothing: a file
-    that is not there, a photo that cannot be used.
+    Once it has failed for `patience_s` seconds the error is the caller's. Where waiting mends nothing it is so at once:
+    a file that is not there, a photo that cannot be used.
     """
     deadline, pause = time.monotonic() + patience_s, FIRST_PAUSE_S
     while True:

@@ -116,12 +116,13 @@ def test_a_killed_driver_and_killed_workers_leave_no_trace(
         driver.kill()
     before = committed(config)
     assert 0 < before < PHOTOS - 1
+    wait(lambda: not workers(os.getpid(), "PortraitFinder") + workers(os.getpid(), "BufferRenderer"))
 
     def kill_workers() -> None:
-        for mapper, after in (("BufferRenderer", before + 40), ("PortraitFinder", before + 80)):
-            wait(lambda after=after: committed(config) >= after)  # type: ignore[misc]
-            for pid in workers(os.getpid(), mapper):
-                os.kill(pid, signal.SIGKILL)
+        wait(lambda: bool(workers(os.getpid(), "PortraitFinder")))
+        os.kill(workers(os.getpid(), "PortraitFinder")[0], signal.SIGKILL)
+        wait(lambda: committed(config) >= before + 40)
+        os.kill(workers(os.getpid(), "BufferRenderer")[0], signal.SIGKILL)
 
     with meanwhile(kill_workers):
         result = extract(config)
