@@ -34,13 +34,16 @@ from drig.data.store import BufferStoreWriter
 from drig.data.synthetic import write_people
 from drig.randomness import numpy_generator
 from pipelines.cluster import ClusterConfig, quieten_ray_data, ray_cluster
-from pipelines.extract_buffers import ExtractConfig, plan_pools
+from pipelines.extract_buffers import ExtractConfig, count_blocks, plan_pools
 from pipelines.face_mappers import BufferRenderer, PortraitFinder
 
 ROOT = Path(__file__).parents[1]
 STAGES = ROOT / "benchmarks" / "results" / "extraction_stages.json"
 BATCH = 8
 SHARD = 256
+NODES = (1, 2, 4, 8, 16, 32, 64)
+LARGEST_BLOCK = 640
+"""Photos: portraits of 128 MiB, beyond which Ray Data passes a block on in parts."""
 
 
 def portraits(folder: Path, size: int) -> list[Path]:
@@ -73,7 +76,7 @@ class Stages:
     write: float
     """The driver's CPU seconds a photo: LMDB, shards of 256, their commits."""
     schedule: float
-    """The driver's CPU seconds a group of photos: Ray Data."""
+    """The driver's CPU seconds a block of photos: Ray Data."""
     photo_bytes: float
     record_bytes: float
     machine: str
@@ -129,8 +132,8 @@ def write_cost(records: Sequence[tuple[str, bytes]], folder: Path, rounds: int =
     return cpu_seconds(fill) / (rounds * len(records))
 
 
-def schedule_cost(record: bytes, groups: int = 400) -> float:
-    """The driver's CPU seconds a group in a pipeline of the same shape whose mappers do nothing."""
+def schedule_cost(record: bytes, blocks: int = 400) -> float:
+    """The driver's CPU seconds a block in a pipeline of the same shape whose mappers do nothing."""
     from ray.data import ActorPoolStrategy, from_items
 
     class Find:
@@ -150,7 +153,7 @@ def schedule_cost(record: bytes, groups: int = 400) -> float:
     with ray_cluster(ClusterConfig(cpus=3, dashboard=False)):
         quieten_ray_data()
         run(20)
-        return (run(groups) - run(groups // 4)) / (groups - groups // 4)
+        return (run(blocks) - run(blocks // 4)) / (blocks - blocks // 4)
 
 
 # ---- one and two workers ---------------------------------------------------------------------------------------------
@@ -277,26 +280,26 @@ class Assumptions:
 
 @dataclass(frozen=True)
 class Station:
-    """Servers in parallel, and what a group of photos takes at one of them."""
+    """Servers in parallel, and what a block of photos takes at one of them."""
 
     name: str
     servers: int
     seconds: float
     room: int
-    """Groups that may wait here; then the station before stops, as Ray Data's backpressure does."""
+    """Blocks that may wait here; then the station before stops, as Ray Data's backpressure does."""
 
 
-def simulate(stations: Sequence[Station], groups: int, spread: float = 0.25) -> tuple[float, dict[str, float]]:
-    """Groups a second through a row of stations, and the share of its time that each is busy.
+def simulate(stations: Sequence[Station], blocks: int, spread: float = 0.25) -> tuple[float, dict[str, float]]:
+    """Blocks a second through a row of stations, and the share of its time that each is busy.
 
     Times at a station are log-normal, of this relative spread.
     """
     rng, last = numpy_generator(0, "simulation"), len(stations) - 1
     sigma = np.sqrt(np.log1p(spread**2))
-    waiting, busy, used = [groups, *[0] * last], [0] * len(stations), [0.0] * len(stations)
+    waiting, busy, used = [blocks, *[0] * last], [0] * len(stations), [0.0] * len(stations)
     events: list[tuple[float, int]] = []
     now, finished = 0.0, 0
-    while finished < groups:
+    while finished < blocks:
         for i in range(last, -1, -1):
             station = stations[i]
             while waiting[i] and busy[i] < station.servers:
@@ -312,66 +315,66 @@ def simulate(stations: Sequence[Station], groups: int, spread: float = 0.25) -> 
         else:
             waiting[i + 1] += 1
     shares = {s.name: u / (now * s.servers) for s, u in zip(stations, used, strict=True)}
-    return groups / now, shares
+    return blocks / now, shares
 
 
-def stations(measured: Stages, assumed: Assumptions, nodes: int, batch: int) -> list[Station]:
-    """Extraction from S3 to S3 on so many nodes and a head for the driver, with the pools that it plans by itself."""
-    finders, renderers = plan_pools(ExtractConfig(photos="-", store="-"), cpus=nodes * assumed.cpus, gpus=0)
+def stations(measured: Stages, assumed: Assumptions, pools: tuple[int, int], block: int) -> list[Station]:
+    """Extraction from S3 to S3 with so many finders and renderers, and a head for the driver."""
+    finders, renderers = pools
     read = assumed.first_byte_s + measured.photo_bytes / assumed.stream_bytes_s
-    received = batch * measured.record_bytes / assumed.head_bytes_s
-    upload = batch * measured.record_bytes / assumed.head_bytes_s
+    network = block * measured.record_bytes / assumed.head_bytes_s
     return [
-        Station("finders", finders, batch * (read + measured.find), 0),
-        Station("renderers", renderers, batch * measured.render, 2 * renderers),
-        Station("head's network", 1, received, 2 * renderers),
-        Station("driver", 1, measured.schedule + batch * measured.write + upload, 64),
+        Station("finders", finders, block * (read + measured.find), 0),
+        Station("renderers", renderers, block * measured.render, 2 * renderers),
+        Station("head's network", 1, network, 2 * renderers),
+        Station("driver", 1, measured.schedule + block * measured.write + network, 64),
     ]
+
+
+def block_of(photos: int, finders: int) -> int:
+    """Photos in a block, as drig chooses them; Ray Data passes larger ones on in parts."""
+    return min(LARGEST_BLOCK, photos // count_blocks(photos // BATCH, finders))
 
 
 def cluster(options: argparse.Namespace) -> None:
     measured, assumed = Stages(**json.loads(STAGES.read_text())), Assumptions()
-    print("SIMULATED with the stages measured here. Assumed: " + json.dumps(asdict(assumed)))
-    curves: dict[int, list[float]] = {}
-    for batch in (8, 64):
-        print(f"\n--batch {batch}")
-        print(f"{'nodes':>5}{'photos/s':>10}  {'busiest':<22}{'70,000 photos':>26}{'100 million photos':>28}")
-        for nodes in (1, 2, 4, 8, 16, 32, 64):
-            line = stations(measured, assumed, nodes, batch)
-            groups_s, shares = simulate(line, groups=30 * (line[0].servers + line[1].servers))
-            rate = groups_s * batch
-            curves.setdefault(batch, []).append(rate)
+    print(f"SIMULATED with the stages measured on {measured.date}. Assumed: {json.dumps(asdict(assumed))}")
+    curves: dict[str, list[float]] = {}
+    for photos, fixed in ((70_000, None), (100_000_000, None), (100_000_000, BATCH)):
+        title = f"{photos:,} photos" + (f" if a block were {fixed} photos" if fixed else "")
+        print(f"\n{title}\n{'nodes':>5}{'block':>7}{'photos/s':>10}{'hours':>9}{'dollars':>10}  busiest")
+        for nodes in NODES:
+            pools = plan_pools(ExtractConfig(photos="-", store="-"), cpus=nodes * assumed.cpus, gpus=0)
+            block = fixed or block_of(photos, pools[0])
+            blocks_s, shares = simulate(stations(measured, assumed, pools, block), blocks=30 * sum(pools))
+            rate = blocks_s * block
+            curves.setdefault(title, []).append(rate)
+            hours, dollars = cost(photos, rate, nodes, assumed)
             busiest = max(shares, key=lambda name: shares[name])
-            costs = [cost(count, rate, nodes, measured, assumed) for count in (70_000, 100_000_000)]
-            told = "".join(f"{hours:>12,.2f} h {dollars:>12,.2f} $" for hours, dollars in costs)
-            print(f"{nodes:>5}{rate:>10,.0f}  {f'{busiest} {shares[busiest]:.0%}':<22}{told}")
-    for count in (70_000, 100_000_000):
-        gib, dollars = (
-            count * measured.record_bytes / 2**30,
-            count * measured.record_bytes * assumed.month_dollars_a_byte,
-        )
-        print(f"the store of {count:,}: {gib:,.0f} GiB, {dollars:,.2f} $ a month")
+            told = f"{busiest} {shares[busiest]:.0%}"
+            print(f"{nodes:>5}{block:>7}{rate:>10,.0f}{hours:>9,.2f}{dollars:>10,.2f}  {told}")
+        bytes_ = photos * measured.record_bytes
+        print(f"the store: {bytes_ / 2**30:,.0f} GiB, {bytes_ * assumed.month_dollars_a_byte:,.2f} dollars a month")
     if options.plot:
         draw(curves, options.plot)
 
 
-def cost(photos: int, rate: float, nodes: int, measured: Stages, assumed: Assumptions) -> tuple[float, float]:
+def cost(photos: int, rate: float, nodes: int, assumed: Assumptions) -> tuple[float, float]:
     """Hours and dollars, the head being a node more."""
     hours = (assumed.start_s + photos / rate) / 3600
     return hours, hours * (nodes + 1) * assumed.node_dollars_an_hour + photos * assumed.get_dollars
 
 
-def draw(curves: dict[int, list[float]], path: Path) -> None:
+def draw(curves: dict[str, list[float]], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(6.5, 4), layout="constrained")
-    nodes = [2**i for i in range(7)]
-    for batch, rates in curves.items():
-        axes.loglog(nodes, rates, marker="o", label=f"--batch {batch}")
+    for title, rates in curves.items():
+        axes.loglog(NODES, rates, marker="o", label=title)
     first = next(iter(curves.values()))[0]
-    axes.loglog(nodes, [first * n for n in nodes], color="grey", linestyle=":", label="as many times faster")
-    axes.set_xticks(nodes, [str(n) for n in nodes])
+    axes.loglog(NODES, [first * n for n in NODES], color="grey", linestyle=":", label="n nodes, n times the speed")
+    axes.set_xticks(NODES, [str(n) for n in NODES])
     axes.minorticks_off()
     axes.set(xlabel="nodes of 16 vCPUs", ylabel="photos/s", title="extraction, simulated")
     axes.grid(alpha=0.3)

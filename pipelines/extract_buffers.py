@@ -39,8 +39,8 @@ from pipelines.photo_sources import Group, find_sources, groups
 from pipelines.run_folder import absolute
 
 COLUMNS = ("key", "record", "faces", "reason", "outage")
-MOST_BLOCKS = 10_000
-"""Pieces of the list of photos; each costs the driver a few milliseconds."""
+GROUPS_A_BLOCK, BLOCKS_A_FINDER, MOST_BLOCKS = 8, 4, 10_000
+"""Each block of groups that Ray Data moves costs the driver some 15 ms; but each process is to get a few of them."""
 SHEET = "sheet.png"
 SHEET_SHARDS = 2
 """Of a store on S3, to take the faces of its contact sheet from."""
@@ -173,6 +173,11 @@ def plan_pools(config: ExtractConfig, *, cpus: int, gpus: int) -> tuple[int, int
     return config.finders or max(1, cpus - renderers - 1), renderers
 
 
+def count_blocks(work: int, finders: int) -> int:
+    """Blocks to divide so many groups into."""
+    return min(work, MOST_BLOCKS, max(work // GROUPS_A_BLOCK, BLOCKS_A_FINDER * finders))
+
+
 def _writer(config: ExtractConfig, place: str) -> Writer:
     kind: dict[str, Any] = {"size": config.size, "head": config.head, "estimator": config.estimator}
     if storage.is_s3(place):
@@ -216,7 +221,7 @@ def _records(config: ExtractConfig, work: Sequence[Group]) -> Iterator[dict[str,
     folder = None if config.head_folder is None else Path(absolute(config.head_folder))
     # A row is a group, which Ray Data neither splits nor joins. Rows are small until the finders have read the photos.
     rows: Any = (
-        from_items(list(work), override_num_blocks=min(MOST_BLOCKS, len(work)))
+        from_items(list(work), override_num_blocks=count_blocks(len(work), finders))
         .map(
             _on_rows(PortraitFinder, config.size, config.aligned, config.detect, config.patience),
             compute=ActorPoolStrategy(size=finders),

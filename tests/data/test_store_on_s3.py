@@ -1,3 +1,4 @@
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,6 @@ import pytest
 from moto import mock_aws
 
 from drig import patience, storage
-from drig.data import store_on_s3
 from drig.data.records import encode
 from drig.data.store import BufferStore, BufferStoreWriter
 from drig.data.store_on_s3 import S3StoreWriter, copy_shards, read_manifest
@@ -61,7 +61,7 @@ def test_a_store_on_s3_is_a_store_when_it_is_copied(tmp_path: Path) -> None:
 
 
 def test_no_more_than_the_open_shard_is_on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_on_s3.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with writer() as there:
         put(there, "a", "b", "c", "d", "e")
         assert len([file for file in tmp_path.rglob("shard-*") if file.is_file()]) == 1

@@ -38,7 +38,7 @@ def main(file: Path) -> None:
             extract(config)
     finally:
         ray.shutdown()
-        cluster.shutdown()
+        cluster.shutdown()  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":

@@ -1,13 +1,17 @@
+import os
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from unittest.mock import Mock
+from unittest.mock import Mock, patch
 
+import boto3
 import numpy as np
 import pytest
+from moto import mock_aws
 from torch import Tensor
 
+from drig import storage
 from drig.data.photos import Photo, read_photo, save_png
 from drig.data.store import BufferStore
 from drig.errors import DrigError
@@ -15,10 +19,11 @@ from drig.faces.codes import FaceCodes
 from drig.faces.head import load_head, neutral_codes
 from drig.tracking import Tracker, connect, tracking_uri
 from pipelines import extract_buffers, face_mappers
-from pipelines.extract_buffers import ExtractConfig, extract, main, plan_pools, report
+from pipelines.extract_buffers import ExtractConfig, count_blocks, extract, main, plan_pools, report
 from pipelines.face_mappers import Batch, BufferRenderer, PortraitFinder
 from pipelines.photo_sources import Group
 from tests.pipelines.conftest import heads
+from tests.pipelines.test_photo_sources import write_video
 
 
 @pytest.fixture
@@ -144,6 +149,35 @@ def test_photos_with_several_faces_are_told(config: ExtractConfig, asked: list[s
     assert extract(config).several_faces == ["two.png"]
 
 
+def test_photos_and_store_on_s3(config: ExtractConfig, asked: list[str], photos: Path, tmp_path: Path) -> None:
+    with lab():
+        storage.upload_folder(photos, "s3://lab/photos")
+        write_video(tmp_path / "clip.mp4", 1)
+        storage.upload_file(tmp_path / "clip.mp4", "s3://lab/photos/clip.mp4")
+        config = replace(config, photos="s3://lab/photos", store="s3://lab/store", shard=3, every=0.5)
+        result = extract(config)
+        assert (result.found, result.records, set(result.rejects)) == (7, 5, {"empty.png", "notes.jpg"})
+        assert extract(config).known == 7
+        assert len(asked) == 7
+        assert result.sheet == "s3://lab/store/sheet.png"
+        assert read_photo(result.sheet).shape[2] == 3
+        storage.download_folder("s3://lab/store", tmp_path / "copy")
+    store = BufferStore(tmp_path / "copy")
+    assert store.keys()[:2] == ["clip.mp4#t=0.000", "clip.mp4#t=0.500"]
+    assert store.read("person_0/a.png").source == "s3://lab/photos/person_0/a.png"
+
+
+@contextmanager
+def lab() -> Iterator[None]:
+    """An S3 with the bucket `lab`, in this process."""
+    settings = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1"}
+    with patch.dict(os.environ, settings), mock_aws():
+        storage._new_client.cache_clear()
+        boto3.client("s3").create_bucket(Bucket="lab")
+        yield
+    storage._new_client.cache_clear()
+
+
 def test_report_counts_rejects_by_reason(
     config: ExtractConfig, asked: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -176,6 +210,13 @@ def test_bad_input_is_exit_code_2_and_leaves_nothing(tmp_path: Path, capsys: pyt
     assert main(["--photos", str(tmp_path), "--store", str(store), "--batch", "0"]) == 2
     assert capsys.readouterr().err.count("error:") == 4
     assert not store.exists()
+
+
+@pytest.mark.parametrize(
+    ("work", "finders", "expected"), [(3, 2, 3), (100, 2, 12), (8_750, 2, 1_093), (12_500_000, 700, 10_000)]
+)
+def test_blocks_are_large_where_there_are_many(work: int, finders: int, expected: int) -> None:
+    assert count_blocks(work, finders) == expected
 
 
 @pytest.mark.parametrize(

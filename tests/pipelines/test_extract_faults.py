@@ -23,7 +23,7 @@ from pipelines.extract_buffers import ExtractConfig, extract
 from tests.pipelines.conftest import heads
 from tests.pipelines.test_job_submit import ROOT, descendants
 
-PHOTOS = 240
+PHOTOS = 160
 WAIT_S = 240
 
 

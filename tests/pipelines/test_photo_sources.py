@@ -11,7 +11,7 @@ from tests.pipelines.conftest import heads
 
 
 def write_video(path: Path, seconds: int) -> None:
-    """A head that turns, ten frames a second, a key frame every second."""
+    """A head that turns, ten frames a second, a key frame in ten."""
     with av.open(str(path), "w") as video:
         stream = video.add_stream("mpeg4", rate=10)
         stream.width = stream.height = 256
