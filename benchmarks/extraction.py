@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
@@ -206,38 +207,40 @@ def family(pid: int) -> list[int]:
     return found
 
 
-def memory_of(pid: int) -> tuple[str, float, float]:
-    """What a process is for extraction; MiB of its own, and of shared memory that it has touched."""
+def memory_of(pid: int) -> tuple[str, float]:
+    """What a process is for extraction, and MiB of memory of its own."""
     try:
-        name = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+        name = Path(f"/proc/{pid}/cmdline").read_text()
         status = Path(f"/proc/{pid}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):  # it has ended
-        return "other", 0, 0
+        return "other", 0
     roles = {"PortraitFinder": "finder", "BufferRenderer": "renderer", "/raylet/raylet": "raylet"}
     role = next((role for part, role in roles.items() if part in name), "other")
-    own, shared = (
-        int(found[1]) / 1024 if (found := re.search(rf"{field}:\s*(\d+)", status)) else 0.0
-        for field in ("RssAnon", "RssShmem")
-    )
-    return role, own, shared
+    found = re.search(r"RssAnon:\s*(\d+)", status)
+    return role, int(found[1]) / 1024 if found else 0.0
+
+
+def object_store(raylet: int) -> float:
+    """MiB of shared memory that its objects have touched; it is kept, so this is a peak by itself."""
+    files = [file for file in Path(f"/proc/{raylet}/fd").iterdir() if "/plasma" in str(file.readlink())]
+    return sum(file.stat().st_blocks * 512 for file in files) / 2**20
 
 
 def peaks(command: list[str]) -> dict[str, float]:
     """Run it; the peaks of memory in MiB, by what held it, and `seconds`."""
     started, peak = time.monotonic(), dict.fromkeys(("driver", "finder", "renderer", "all", "object store"), 0.0)
-    with subprocess.Popen(
-        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL) as process:
         while process.poll() is None:
             now = dict.fromkeys(peak, 0.0)
             for pid in family(process.pid):
-                role, own, shared = memory_of(pid)
-                role = "driver" if pid == process.pid else role
+                role, own = memory_of(pid)
                 now["all"] += own
                 if role == "raylet":
-                    now["object store"] = shared  # the object store keeps what it once touched: a peak by itself
-                elif role in now:
-                    now[role] = max(now[role], own)
+                    with suppress(FileNotFoundError):  # it is ending
+                        now["object store"] = object_store(pid)
+                elif pid == process.pid or role in now:
+                    name = "driver" if pid == process.pid else role
+                    now[name] = max(now[name], own)
             peak = {name: max(value, now[name]) for name, value in peak.items()}
             time.sleep(0.5)
         if process.returncode:

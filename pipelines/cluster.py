@@ -121,8 +121,9 @@ def reserve(config: ClusterConfig, *, cpus: int, gpus: int) -> Iterator[None]:
     lack = _lack(cpus, gpus)
     if lack and config.address is None and "RAY_ADDRESS" not in os.environ:
         raise DrigError(f"{lack}. Ask for fewer processes, or say that there are more with cluster.cpus.")
+    _tell(lack)
     ended = threading.Event()
-    thread = threading.Thread(target=_watch, args=(cpus, gpus, ended), daemon=True)
+    thread = threading.Thread(target=_watch, args=(cpus, gpus, lack, ended), daemon=True)
     thread.start()
     try:
         yield
@@ -131,14 +132,17 @@ def reserve(config: ClusterConfig, *, cpus: int, gpus: int) -> Iterator[None]:
         thread.join()
 
 
-def _watch(cpus: int, gpus: int, ended: threading.Event) -> None:
-    told = ""
-    while not ended.is_set():
+def _watch(cpus: int, gpus: int, told: str, ended: threading.Event) -> None:
+    while not ended.wait(WATCH_S):
         lack = _lack(cpus, gpus)
-        if lack and lack != told:
-            tqdm.write(f"waiting: {lack}. Add nodes, or end this and ask for fewer processes.", file=sys.stderr)
+        if lack != told:
+            _tell(lack)
         told = lack
-        ended.wait(WATCH_S)
+
+
+def _tell(lack: str) -> None:
+    if lack:
+        tqdm.write(f"waiting: {lack}. Add nodes, or end this and ask for fewer processes.", file=sys.stderr)
 
 
 def _lack(cpus: int, gpus: int) -> str:

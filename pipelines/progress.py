@@ -64,16 +64,19 @@ class TrackedCounts:
         self._started = self._logged = time.monotonic()
 
     def put(self, done: int, **counts: int) -> None:
-        """So much of the bar's total is done."""
+        """So much of the bar's total is done, at least one piece."""
         self._bar.set_postfix(counts, refresh=False)
         self._bar.update(done - self._bar.n)
         now = time.monotonic()
         if now - self._logged >= LOG_S or done == self._bar.total:
-            rate = done / (now - self._started)
-            metrics = {"done": self._before + done, f"{self._bar.unit}s_per_second": rate, **counts}
-            self._run.log_metrics(
-                {**metrics, "seconds_left": (self._bar.total - done) / rate}, samples=self._before + done
-            )
+            seconds = now - self._started
+            metrics = {
+                "done": self._before + done,
+                f"{self._bar.unit}s_per_second": done / seconds,
+                "seconds_left": seconds / done * (self._bar.total - done),
+                **counts,
+            }
+            self._run.log_metrics(metrics, samples=self._before + done)
             self._logged = now
 
 
