@@ -193,10 +193,10 @@ def _fill(config: ExtractConfig, writer: Writer, run: Run, work: Sequence[Group]
         counts = progress.TrackedCounts(bar, run, before=len(writer.done))
         for group in _records(config, work):
             for key, record, faces, reason, outage in zip(*(group[name] for name in COLUMNS), strict=True):
-                if key not in left:
-                    continue  # it was done before, and here for its company's sake
                 if outage:
                     raise DrigError(f"{reason} The same command goes on with what is not done yet.")
+                if key not in left:
+                    continue  # it was done before, and is here for its company's sake
                 left.remove(key)
                 if reason:
                     writer.reject(key, reason)
@@ -240,10 +240,7 @@ def _records(config: ExtractConfig, work: Sequence[Group]) -> Iterator[dict[str,
 
 
 def _on_rows(mapper: Any, *arguments: object) -> Any:
-    """A mapper of arrays as one of rows, whose lists Arrow knows.
-
-    It is made without arguments: for those that Ray Data keeps itself, Ray prints an alarm.
-    """
+    """A mapper of arrays as one of rows, whose lists Arrow knows; it is made without arguments."""
 
     class Mapper(mapper):  # type: ignore[misc]
         def __init__(self) -> None:

@@ -137,7 +137,7 @@ def video_frame(source: str | Path | bytes, second: float) -> Photo:
         if second > 0:
             video.seek(round((first + second) * av.time_base))
         for frame in video.decode(stream):
-            if float(frame.time or 0.0) - first >= second - 1e-3:  # half of what names of frames are rounded to
+            if float(frame.time or 0.0) - first >= second - 1e-3:  # names of frames are in milliseconds
                 return _upright_frame(frame)
     raise PhotoRejected(f"the video has no picture any more at {second:.3f} s")
 
