@@ -229,6 +229,7 @@ def _extraction(config: QuickstartConfig, population: Path) -> ExtractConfig:
         aligned=True,
         finders=1,
         renderers=1,
+        runs=config.folder,
         cluster=config.cluster,
     )
 

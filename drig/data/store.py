@@ -243,6 +243,11 @@ class BufferStoreWriter:
         self._shard: ShardWriter | None = None
         self._entries = 0
 
+    @property
+    def rejects(self) -> dict[str, str]:
+        """Key of each photo that could not be used -> why, as far as they are committed."""
+        return BufferStore(self._folder).rejects if (self._folder / MANIFEST).exists() else {}
+
     def put(self, record: Record) -> None:
         """Add a record; one that is there under the same key is replaced."""
         self._writer().put(record)
