@@ -19,8 +19,8 @@ Item = dict[str, Any]
 class SampleStream(Dataset[Item]):
     """`dataset` shuffled anew in every pass, each sample with a uniform timestep and its noise.
 
-    stream[p] -> image (3, H, W) and buffers (9, H, W) of the dataset, noise (3, H, W) standard normal, timestep in
-    [0, steps), index of the sample in the dataset. Positions are endless.
+    stream[p] -> the dataset's item (`drig.data.items`), noise (3, H, W) standard normal, timestep in [0, steps), index
+    of the sample in the dataset. Positions are endless.
     """
 
     def __init__(self, dataset: Dataset[dict[str, Tensor]], size: int, steps: int, seed: int) -> None:
@@ -39,13 +39,7 @@ class SampleStream(Dataset[Item]):
         generator = numpy_generator(self.seed, "sample", position)
         timestep = int(generator.integers(self.steps))
         noise = generator.standard_normal(tuple(sample["image"].shape), dtype=np.float32)
-        return {
-            "image": sample["image"],
-            "buffers": sample["buffers"],
-            "noise": torch.from_numpy(noise),
-            "timestep": timestep,
-            "index": index,
-        }
+        return {**sample, "noise": torch.from_numpy(noise), "timestep": timestep, "index": index}
 
 
 def worker_batches(
