@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import safetensors.numpy
 import torch
+from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -161,9 +162,7 @@ def decode(content: bytes | memoryview) -> Record:
     with _intact():
         about, arrays = _parse(content)
         size = about["size"]
-        buffers = np.zeros((7, size, size), np.uint8)
-        face, planes = _buffer_planes(arrays)
-        buffers[face] = planes
+        buffers = _buffer_planes(arrays, size)
         return Record(
             key=about["key"],
             source=about["source"],
@@ -188,13 +187,11 @@ def decode_packed(content: bytes | memoryview) -> dict[str, Tensor]:
     with _intact():
         about, arrays = _parse(content)
         size = about["size"]
-        buffers = np.zeros((6, size, size), np.uint8)
-        face, planes = _buffer_planes(arrays)
-        buffers[face] = planes[:6]
+        buffers = _buffer_planes(arrays, size)
         return {
             "image": torch.from_numpy(_image_planes(arrays, size)),
             "normal": torch.from_numpy(buffers[:3].view(np.int8)),
-            "albedo": torch.from_numpy(buffers[3:]),
+            "albedo": torch.from_numpy(buffers[3:6]),
             "light": torch.from_numpy(arrays["codes.light"].copy()),
         }
 
@@ -240,7 +237,10 @@ def _intact() -> Iterator[None]:
 
 def _image_planes(arrays: Mapping[str, NDArray[Any]], size: int) -> Planes:
     """(3, S, S) RGB."""
-    return _plus_green(expand(arrays["image"], (3, size, size)))
+    planes = expand(arrays["image"], (3, size, size))
+    planes[0] += planes[1]
+    planes[2] += planes[1]
+    return planes
 
 
 def _interleave(planes: Planes) -> NDArray[np.uint8]:
@@ -251,13 +251,31 @@ def _interleave(planes: Planes) -> NDArray[np.uint8]:
     return image
 
 
-def _buffer_planes(arrays: Mapping[str, NDArray[Any]]) -> tuple[tuple[slice, slice, slice], Planes]:
-    """Where the face's box lies in (k, S, S) planes, and the planes in it (7, h, w): normal, albedo, alpha."""
+def _buffer_planes(arrays: Mapping[str, NDArray[Any]], size: int) -> Planes:
+    """(7, S, S) normal, albedo, alpha, zero outside the face."""
     top, left, height, width = arrays["box"].tolist()
-    planes = expand(arrays["buffers"], (7, height, width))
-    _plus_green(planes[3:6])
-    planes[:6] &= -planes[6]  # keeps all bits, or none
-    return np.s_[:, top : top + height, left : left + width], planes
+    if min(top, left, height, width) < 0 or top + height > size or left + width > size:
+        raise ValueError("the face's box is not in the picture")
+    return _placed(expand(arrays["buffers"], (7, height, width)), top, left, size)
+
+
+@njit(cache=True, nogil=True)
+def _placed(planes: Planes, top: int, left: int, size: int) -> Planes:
+    """The planes of the face's box (7, h, w), R - G and B - G among them, as (7, S, S) that hold R and B."""
+    # Compiled, because it is one pass instead of four: a tenth of all reading.
+    whole = np.zeros((7, size, size), np.uint8)
+    _, height, width = planes.shape
+    for i in range(height):
+        alpha, green = planes[6, i], planes[4, i]
+        for k in range(7):
+            row, target = planes[k, i], whole[k, top + i, left : left + width]
+            if k == 3 or k == 5:
+                for j in range(width):
+                    target[j] = (row[j] + green[j]) & -alpha[j]  # keeps all bits, or none
+            else:
+                for j in range(width):
+                    target[j] = row[j] & -alpha[j]
+    return whole
 
 
 def _face_box(alpha: NDArray[np.bool_]) -> tuple[int, int, int, int]:
@@ -283,10 +301,3 @@ def _smear(planes: Planes, covered: NDArray[np.bool_]) -> Planes:
 def _less_green(rgb: Planes) -> Planes:
     """(3, h, w) RGB -> R-G, G, B-G modulo 256, since the three differ less from each other than from zero."""
     return np.stack([rgb[0] - rgb[1], rgb[1], rgb[2] - rgb[1]])
-
-
-def _plus_green(planes: Planes) -> Planes:
-    """The inverse of `_less_green`, in place."""
-    planes[0] += planes[1]
-    planes[2] += planes[1]
-    return planes

@@ -205,6 +205,21 @@ def test_damaged_bytes_are_an_error_and_nothing_worse(reader: Any) -> None:
             reader(bytes(damaged))
 
 
+@pytest.mark.parametrize("box", [(-1, 0, 9, 9), (0, 8, 16, 9), (8, 0, 9, 16), (0, 0, 16, 1 << 30), (0, 0, -8, 8)])
+@pytest.mark.parametrize("reader", [decode, decode_packed])
+def test_a_box_that_leaves_the_picture_is_refused_though_its_checksum_is_right(
+    reader: Any, box: tuple[int, int, int, int]
+) -> None:
+    content = encode(ball(16))
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    arrays = {**safetensors.numpy.load(content), "box": np.array(box, np.int32)}
+    plain = safetensors.numpy.save(arrays)
+    data = plain[8 + int.from_bytes(plain[:8], "little") :]
+    about = {**json.loads(header["__metadata__"]["drig"]), "crc32": zlib.crc32(data)}
+    with pytest.raises(DrigError, match="box is not in the picture"):
+        reader(safetensors.numpy.save(arrays, {"drig": json.dumps(about)}))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
