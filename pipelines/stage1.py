@@ -23,7 +23,7 @@ from drig import config as configs
 from drig import logs, storage
 from drig.data.mirroring import with_mirror_images
 from drig.data.photos import save_png, to_photo
-from drig.data.store import MANIFEST, Manifest, StoreDataset, StoreKind
+from drig.data.store import MANIFEST, Manifest, PackedDataset, StoreDataset, StoreKind
 from drig.diffusion.network import RIG_PRESETS, Rig, RigConfig
 from drig.diffusion.samplers import ddim
 from drig.diffusion.weights import load_weights, save_weights
@@ -247,6 +247,7 @@ def train_worker(loop_config: dict[str, Any]) -> dict[str, Any]:
     rank, world_size = context.get_world_rank(), context.get_world_size()
     # Data
     dataset = StoreDataset(_local_store(config.dataset, copy=context.get_local_rank() == 0))
+    faces = PackedDataset(dataset.store)
     # Model
     device = get_device()
     seed = derive_seed(config.training.seed, "rig")
@@ -262,7 +263,7 @@ def train_worker(loop_config: dict[str, Any]) -> dict[str, Any]:
         result = train(
             config.training,
             rig,
-            with_mirror_images(dataset) if config.mirror else dataset,
+            with_mirror_images(faces) if config.mirror else faces,
             workdir=workdir,
             rank=rank,
             world_size=world_size,

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from drig import logs
 from drig.config import to_dict
+from drig.data.items import unpacked
 from drig.diffusion.deltas import Delta, attached, save_delta
 from drig.diffusion.network import Rig
 from drig.diffusion.precision import autocast_dtype
@@ -64,7 +65,7 @@ def train(
 
     With `delta_rank` the rig stays as it is, frozen, and the file is that of a delta over it.
 
-    dataset: map-style with a length; item -> image (3, S, S) in [-1, 1] and buffers (9, S, S), float32.
+    dataset: map-style with a length, of training items (`drig.data.items`): as the network takes them, or packed.
     workdir: holds the checkpoints; calling again with the same arguments goes on from the newest, and a finished run
         returns at once. Only rank 0 writes; every rank needs the newest checkpoint in its `workdir` when resuming.
     rank, world_size: of the workers that train this rig together; more than one need an initialised process group.
@@ -238,7 +239,7 @@ class _Worker:
 
     def _to_device(self, batch: Item, codes: Tensor | None) -> dict[str, Tensor]:
         index = batch.pop("index")
-        tensors = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
+        tensors = unpacked({name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()})
         return tensors if codes is None else {**tensors, "code": codes[index.to(codes.device)]}
 
     def _agree(self, stop: bool) -> bool:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from drig.data.items import unpacked
 from drig.diffusion.correction import covered
 from drig.diffusion.deltas import Delta
 from drig.diffusion.loss import p2_loss
@@ -74,4 +75,5 @@ def frozen_codes(rig: Rig, dataset: Dataset[dict[str, Tensor]], batch: int) -> T
     """The codes of every photo of the dataset, in its order, the encoder in eval mode: (len(dataset), Z) float32."""
     device = next(rig.parameters()).device
     rig.encoder.eval()
-    return torch.cat([rig.encode(items["image"].to(device)) for items in DataLoader(dataset, batch_size=batch)])
+    batches = ({name: tensor.to(device) for name, tensor in items.items()} for items in DataLoader(dataset, batch))
+    return torch.cat([rig.encode(unpacked(items)["image"]) for items in batches])

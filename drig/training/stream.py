@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from drig.randomness import numpy_generator
+from drig.randomness import numpy_generator, torch_generator
 from drig.training.config import TrainingConfig
 
 Item = dict[str, Any]
@@ -19,8 +19,8 @@ Item = dict[str, Any]
 class SampleStream(Dataset[Item]):
     """`dataset` shuffled anew in every pass, each sample with a uniform timestep and its noise.
 
-    stream[p] -> image (3, H, W) and buffers (9, H, W) of the dataset, noise (3, H, W) standard normal, timestep in
-    [0, steps), index of the sample in the dataset. Positions are endless.
+    stream[p] -> the dataset's item (`drig.data.items`), noise (3, H, W) standard normal, timestep in [0, steps), index
+    of the sample in the dataset. Positions are endless.
     """
 
     def __init__(self, dataset: Dataset[dict[str, Tensor]], size: int, steps: int, seed: int) -> None:
@@ -36,16 +36,11 @@ class SampleStream(Dataset[Item]):
             self._epoch, self._order = epoch, numpy_generator(self.seed, "order", epoch).permutation(self.size)
         index = int(self._order[place])
         sample = self.dataset[index]
-        generator = numpy_generator(self.seed, "sample", position)
-        timestep = int(generator.integers(self.steps))
-        noise = generator.standard_normal(tuple(sample["image"].shape), dtype=np.float32)
-        return {
-            "image": sample["image"],
-            "buffers": sample["buffers"],
-            "noise": torch.from_numpy(noise),
-            "timestep": timestep,
-            "index": index,
-        }
+        generator = torch_generator(self.seed, "sample", position)
+        timestep = int(torch.randint(self.steps, (), generator=generator))
+        # PyTorch draws noise in a quarter of NumPy's time, which at 256 px was five times that of reading the face.
+        noise = torch.randn(sample["image"].shape, generator=generator)
+        return {**sample, "noise": noise, "timestep": timestep, "index": index}
 
 
 def worker_batches(
