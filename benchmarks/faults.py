@@ -40,10 +40,13 @@ from drig.versions import versions
 from pipelines.stage1 import Stage1Config
 
 ROOT = Path(__file__).parents[1]
-RIG = RigConfig(size=32, base_channels=32, channel_mult=(1, 1), blocks_per_level=1, attention_size=0)
+RIG = RigConfig(
+    size=32, base_channels=32, channel_mult=(1, 1), blocks_per_level=1, attention_size=0,
+    encoder_blocks=(1, 1, 1, 1), encoder_width=8,
+)  # fmt: skip
 TRAINING = TrainingConfig(
-    samples=720, batch=6, learning_rate=1e-3, train_encoder=True, ema_half_life=60, precision="fp32",
-    log_every=24, checkpoint_every=48,
+    samples=360, batch=6, learning_rate=1e-3, train_encoder=True, ema_half_life=60, precision="fp32",
+    log_every=18, checkpoint_every=36,
 )  # fmt: skip
 PATIENCE_S = 900
 Weights = dict[str, torch.Tensor]

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import shutil
 import threading
@@ -106,9 +107,9 @@ class CheckpointUpload:
             self._idle.release()
 
     def _best_score(self) -> float:
-        return (
-            float(json.loads(storage.read_bytes(self._best))["score"]) if storage.exists(self._best) else float("inf")
-        )
+        if not storage.exists(self._best):
+            return math.inf
+        return float(json.loads(storage.read_bytes(self._best))["score"])
 
     def _keep_best(self, run: Any, score: float, checkpoint: ray_train.Checkpoint, name: str) -> None:
         """Copy, then point to the copy, then delete the one before: at every moment there is a whole one."""

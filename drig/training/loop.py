@@ -185,11 +185,24 @@ class _Worker:
         return self._finish()
 
     def _step(self, forward: nn.Module, batch: dict[str, Tensor], window: Window) -> None:
-        """One optimiser step over this worker's share of a batch, in micro-batches."""
+        """One optimiser step over this worker's share of a batch."""
         config, state = self.config, self.state
         for group in state.optimizer.param_groups:
             group["lr"] = self._learning_rate()
         state.optimizer.zero_grad()
+        losses = self._backward(forward, batch, window)
+        # The gradient is a mean over the workers, so what is not finite on one stops all.
+        norm = nn.utils.clip_grad_norm_(self.parameters, config.gradient_clip or math.inf)
+        self.guard.see(losses.mean(), norm)
+        state.optimizer.step()
+        state.samples_seen += config.batch
+        if state.ema:
+            state.ema.update(config.batch, state.samples_seen)
+        window.add_step(norm, config.batch)
+
+    def _backward(self, forward: nn.Module, batch: dict[str, Tensor], window: Window) -> Tensor:
+        """Bring the gradient of the mean loss to the parameters, in micro-batches; the last one's losses (n,)."""
+        config, state = self.config, self.state
         seeds = [derive_seed(config.seed, "dropout", state.samples_seen + place) for place in self.share]
         # The encoder sees the whole share at once, for BatchNorm. Each micro-batch leaves its gradient at a copy of the
         # codes, and the last carries them all on to the encoder.
@@ -208,14 +221,7 @@ class _Worker:
                     loss = loss + (codes * copy.grad).sum()
                 loss.backward()
             window.add(losses, values["timestep"])
-        # The gradient is a mean over the workers, so what is not finite on one stops all.
-        norm = nn.utils.clip_grad_norm_(self.parameters, config.gradient_clip or math.inf)
-        self.guard.see(losses.detach().mean(), norm)
-        state.optimizer.step()
-        state.samples_seen += config.batch
-        if state.ema:
-            state.ema.update(config.batch, state.samples_seen)
-        window.add_step(norm, config.batch)
+        return losses.detach()
 
     def _learning_rate(self) -> float:
         """The rate of the coming step: linear in the samples seen while it rises and while it falls."""

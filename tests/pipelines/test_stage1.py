@@ -24,11 +24,13 @@ from drig.randomness import derive_seed
 from drig.tracking import Tracker, tracking_uri
 from drig.training.config import TrainingConfig
 from drig.training.loop import train
-from drig.versions import code_version
+from drig.versions import code_version, versions
 from pipelines import stage1
-from pipelines.stage1 import PRESETS, Job, Stage1Config, fit, main, report
-from tests.pipelines.conftest import RIG
+from pipelines.ray_checkpoints import CheckpointUpload
+from pipelines.stage1 import PRESETS, Job, Reporter, Stage1Config, fit, main, report
+from tests.pipelines import conftest
 
+RIG = replace(conftest.RIG, encoder_blocks=(1, 1, 1, 1), encoder_width=8)
 TRAINING = TrainingConfig(
     samples=32, batch=4, learning_rate=1e-3, train_encoder=True, log_every=8, checkpoint_every=16, ema_half_life=8
 )
@@ -139,10 +141,25 @@ def test_the_grids_portraits_can_be_kept_from_training(config: Stage1Config, mon
 
 
 def dying_worker(loop_config: dict[str, Any]) -> dict[str, Any]:
-    """Rank 1 dies once Ray Train has committed the first checkpoint."""
+    """Rank 1 dies once Ray Train has committed the first checkpoint, whose upload waits for training to go on."""
     from ray import train as ray_train
 
     folder = Path(loop_config["job"].config.storage)
+    upload, progress, goes_on = CheckpointUpload._upload, Reporter.progress, threading.Event()
+
+    def slow_upload(self: CheckpointUpload, *arguments: Any) -> Any:
+        if not (folder / "trained_meanwhile").exists():
+            goes_on.clear()
+            assert goes_on.wait(300), "training stands still during an upload"
+            (folder / "trained_meanwhile").touch()
+        return upload(self, *arguments)
+
+    def noted_progress(self: Reporter, samples: int, metrics: dict[str, float]) -> None:
+        goes_on.set()
+        progress(self, samples, metrics)
+
+    CheckpointUpload._upload = slow_upload  # type: ignore[method-assign]
+    Reporter.progress = noted_progress  # type: ignore[method-assign]
 
     def die() -> None:
         while not (folder / "ray_train/checkpoint_manager_snapshot.json").exists():
@@ -161,26 +178,27 @@ def test_two_workers_one_of_which_dies(
     config: Stage1Config, ray_local: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(stage1, "train_worker", dying_worker)
-    training = replace(TRAINING, samples=160, checkpoint_every=16, precision="fp32")
+    training = replace(TRAINING, samples=96, checkpoint_every=16, precision="fp32")
     config = replace(config, grid=1, training=training)
     result = fit(config)
     folder = Path(config.storage)
+    assert (folder / "trained_meanwhile").exists()
     assert (folder / "died").exists()
     assert (folder / "resumed").exists()
-    assert result.samples_seen == 160
+    assert result.samples_seen == 96
     # It comes to what one worker comes to undisturbed: nothing was lost, or trained on twice.
     rig = Rig.from_seed(RIG, derive_seed(training.seed, "rig"))
     alone = train(training, rig, StoreDataset(config.dataset), workdir=folder / "alone")
     assert result.metrics["loss"] == pytest.approx(alone.metrics["loss"], rel=1e-3)
     # The newest two checkpoints are there, and the best one.
     kept = sorted(path.name for path in (folder / "ray_train").glob("checkpoint_0*"))
-    assert kept == ["checkpoint_000000000144", "checkpoint_000000000160"]
+    assert kept == ["checkpoint_000000000080", "checkpoint_000000000096"]
     best = json.loads((folder / "ray_train/best/best.json").read_bytes())
     assert [path.name for path in (folder / "ray_train/best").glob("checkpoint_*")] == [best["checkpoint"]]
     # The base rig is registered, with the weights of the run.
     identities = Identities(tracking_uri(config.runs))
     assert identities.get(BASE).run_id == result.run_id
-    assert load_weights(identities.fetch(BASE)).metadata["samples_seen"] == 160
+    assert load_weights(identities.fetch(BASE)).metadata["samples_seen"] == 96
     # The run is in MLflow, whole: losses, gradient norm, speed, grids.
     run = Tracker(tracking_uri(config.runs), "stage1").run("run", key=config.storage)
     assert run.id == result.run_id
@@ -193,7 +211,7 @@ def test_two_workers_one_of_which_dies(
     manifest = (Path(config.dataset) / "manifest.json").read_bytes()
     assert found.tags["data.manifest"] == hashlib.sha256(manifest).hexdigest()
     assert found.tags["code"] == code_version()
-    assert found.tags["version.torch"] == torch.__version__
+    assert found.tags["version.torch"] == versions()["torch"]
     assert run.client.list_artifacts(run.id, "samples")
     # A finished run returns at once, and says the same.
     assert fit(config) == result
