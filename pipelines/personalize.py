@@ -77,7 +77,6 @@ class PersonalizeConfig:
             raise DrigError("no people to personalise; give --photos FOLDER, or --albums NAME=PATH")
         if self.training.train_encoder:
             raise DrigError("stage 2 keeps the encoder as stage 1 left it; set training.train_encoder to false")
-        self.training.share(1)
         if self.early_stop is not None:
             if not self.holdout:
                 raise DrigError("early_stop measures photos that are kept from training; give --holdout, say 2, too")

@@ -47,11 +47,10 @@ def worker_batches(
     stream: SampleStream, config: TrainingConfig, start: int, *, rank: int, world_size: int, pin_memory: bool
 ) -> DataLoader[Item]:
     """One worker's share of every batch from position `start` to the end of the budget."""
-    share = config.share(world_size)
-    firsts = range(start + rank * share, config.total, config.batch)
+    share = config.share(rank, world_size)
     return DataLoader(
         stream,
-        batch_sampler=(list(range(first, first + share)) for first in firsts),
+        batch_sampler=([first + place for place in share] for first in range(start, config.total, config.batch)),
         num_workers=config.loader_workers,
         # An LMDB environment that this process has open cannot be opened again in a fork of it.
         multiprocessing_context="spawn" if config.loader_workers else None,
