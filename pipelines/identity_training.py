@@ -270,8 +270,10 @@ def _begin(folder: Path, mark: str, keys: Sequence[str]) -> None:
 def _compare(live: LiveVersion, own: Editor, album: Album, made: Mapping[int, Picture]) -> Comparison | None:
     """On the held-out photos, whose reconstructions by the new version are `made`, by their place in the album."""
     unseen = [i for i in made if album.keys[i] not in live.trained_on]
+    if not unseen:
+        return None
     other = Editor.load(live.weights, base=live.base, device=str(own.device))
-    if not unseen or other.size != own.size:
+    if other.size != own.size:
         return None
     faces = fit_album(other, album)  # as its own head and estimator see them
     truth = [faces[i].portrait.image for i in unseen]

@@ -176,20 +176,24 @@ def _finished(place: str, albums: Mapping[str, AlbumPlace]) -> dict[str, Identit
     there = {PurePosixPath(file).parent.name for file in storage.list_files(place) if file.endswith(f"/{RESULT}")}
 
     def read(name: str) -> IdentityResult | None:
-        return _done(storage.join(place, name), albums[name].fingerprint())
+        try:
+            album = albums[name].fingerprint()
+        except DrigError:  # it is not there any more; what came of it is
+            album = None
+        return _done(storage.join(place, name), album)
 
     names = [name for name in albums if name in there]
     with ThreadPoolExecutor(READERS) as threads:
         return {name: result for name, result in zip(names, threads.map(read, names), strict=True) if result}
 
 
-def _done(place: str, album: str) -> IdentityResult | None:
-    """The result in a person's folder, if it is registered and of the album with that fingerprint."""
+def _done(place: str, album: str | None) -> IdentityResult | None:
+    """The result in a person's folder, if it is registered and of the album with that fingerprint; None = of any."""
     result = read_result(place)
     if result is None or result.version is None:
         return None
-    same = result.album.get("fingerprint", album) == album  # results from before there were any have none
-    return result if same else None
+    known = result.album.get("fingerprint")  # results from before there were any have none
+    return result if None in (album, known) or album == known else None
 
 
 @dataclass(frozen=True)
@@ -204,23 +208,21 @@ class Job:
 
 def _run_fleet(job: Job, todo: Mapping[str, AlbumPlace]) -> dict[str, IdentityResult]:
     """A result for each identity."""
-    config, results = job.config, dict[str, IdentityResult]()
+    config, results, failed = job.config, dict[str, IdentityResult](), 0
     queue = IdentityQueue({name: album.priority for name, album in todo.items()}, config.attempts)
     gpus = config.gpus_per_worker if use_gpu(config.cluster) else 0
     start = partial(ray.remote(num_cpus=1, num_gpus=gpus)(PersonWorker).remote, job)
     with board_bar(job.board, total=len(todo) * config.training.total, unit="sample", title="stage 2"):
         for name, came in run_fleet(start, queue, {name: album.place for name, album in todo.items()}, config.workers):
-            results[name] = _failure(name, came, config.attempts) if isinstance(came, Exception) else came
-            if results[name].error:
-                print(f"\n{name}: {results[name].error}", file=sys.stderr, flush=True)
-            failed = sum(bool(result.error) for result in results.values())
+            result = results[name] = _failure(name, came, config.attempts) if isinstance(came, Exception) else came
+            if result.error:
+                failed += 1
+                print(f"\n{name}: {result.error}", file=sys.stderr, flush=True)
             job.board.put({}, {"people": f"{len(results) - failed}/{len(todo)}", "failed": str(failed)})
     return results
 
 
 def _failure(name: str, error: Exception, attempts: int) -> IdentityResult:
-    if isinstance(error, DrigError):
-        return IdentityResult(name=name, error=str(error))
     if isinstance(error, ray.exceptions.RayError):
         why = str(error).strip().splitlines()[-1]
         return IdentityResult(name=name, error=f"its worker died {attempts} times, often of too little memory: {why}")

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 import pytest
 
@@ -23,6 +23,7 @@ from drig.tracking import Tracker, tracking_uri
 from drig.training.config import TRAINING_PRESETS, TrainingConfig
 from pipelines import personalize as module
 from pipelines.album_list import AlbumPlace, fingerprint
+from pipelines.cluster import ClusterConfig
 from pipelines.identity_training import Comparison, IdentityResult, Quality, train_identity
 from pipelines.personalize import PRESETS, Job, PersonalizeConfig, PersonWorker, main, personalize, report
 from pipelines.run_folder import open_run
@@ -119,6 +120,17 @@ def test_a_crash_a_mistake_and_a_bad_album_cost_nobody_else_anything(
     assert Editor.load(identities.fetch("ann")).mean_shape is not None
 
 
+def test_people_share_a_gpu_where_there_is_one(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = Mock()
+    monkeypatch.setattr("ray.remote", asked)
+    monkeypatch.setattr(module, "board_bar", lambda *given, **options: nullcontext())
+    monkeypatch.setattr(module, "run_fleet", lambda *given: iter(()))
+    for gpu in (True, False):
+        config = replace(job.config, gpus_per_worker=0.25, cluster=ClusterConfig(gpu=gpu))
+        module._run_fleet(replace(job, config=config), {"ann": AlbumPlace("-")})
+    assert [call.kwargs["num_gpus"] for call in asked.call_args_list] == [0.25, 0]
+
+
 @pytest.fixture
 def job(config: PersonalizeConfig) -> Job:
     """For workers in this process."""
@@ -200,6 +212,9 @@ def test_who_is_done_is_not_done_again_unless_the_album_has_changed(
     shutil.copyfile(people / "ann" / "0.png", people / "ann" / "2.png")
     personalize(config)
     assert asked == [["ann", "bob", "nobody"], ["nobody"], ["ann", "nobody"]]
+    (people / "list.csv").write_text("name,album\nann,gone\n")
+    listed = personalize(replace(config, albums=(str(people / "list.csv"),)))
+    assert [result.name for result in listed] == ["ann"]  # what came of an album that is gone stays
 
 
 def test_a_run_goes_on_with_the_base_it_began_with(config: PersonalizeConfig) -> None:
