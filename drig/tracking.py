@@ -128,12 +128,13 @@ def _follow_move(database: Path) -> None:
         return
     with closing(sqlite3.connect(database, timeout=60)) as connection, connection:
         try:
-            runs = "SELECT artifact_location, run_uuid FROM experiments JOIN runs USING (experiment_id)"
-            rows = connection.execute(runs).fetchall()
+            places = connection.execute("SELECT DISTINCT artifact_location FROM experiments").fetchall()
         except sqlite3.OperationalError:
             return  # its tables are still to be made
-        moved = {there for there, run in rows if (here / run).is_dir() and _is_gone(there)}
-        for there in moved:
+        for there in [place for (place,) in places if _is_gone(place)]:
+            runs = "SELECT run_uuid FROM runs JOIN experiments USING (experiment_id) WHERE artifact_location = ?"
+            if not any((here / run).is_dir() for (run,) in connection.execute(runs, (there,))):
+                continue  # of others
             for table, column in _RECORDED:
                 connection.execute(
                     f"UPDATE {table} SET {column} = :here || substr({column}, length(:there) + 1) "

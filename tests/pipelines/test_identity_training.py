@@ -75,8 +75,8 @@ def test_leaves_a_rig_with_the_mean_shape_inside(base: Path, album: Path, tmp_pa
     before, after = Editor.load(base).rig.state_dict(), own.rig.state_dict()
     changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"denoisingUNet"}
-    kept = sorted(path.name for path in tmp_path.iterdir())
-    assert kept == ["photos.json", "result.json", "sheet.png", "weights.safetensors"]
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == ["photos.json", "result.json", "sheet.png", "weights.safetensors"]
     assert read_result(str(tmp_path)) == result
     assert IdentityResult.from_json(result.to_json()) == result
     assert set(result.measures()) == {"before_psnr", "before_ssim", "after_psnr", "after_ssim"}
