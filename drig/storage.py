@@ -104,6 +104,25 @@ def list_files(folder: str | Path, *, recursive: bool = True) -> list[str]:
         return sorted(str(file) for file in (path.rglob("*") if recursive else path.iterdir()) if file.is_file())
 
 
+def file_sizes(folder: str | Path) -> dict[str, int]:
+    """Bytes of every file in a folder and below, by full path or URI, sorted; from one listing where that is S3.
+
+    Of a place that is a file or an object, its own. Raises DrigError where there is nothing.
+    """
+    if not is_s3(folder):
+        files = [str(folder)] if Path(folder).is_file() else list_files(folder)
+        with _os_errors(folder, "list"):
+            return {file: Path(file).stat().st_size for file in files}
+    bucket, key = _split(folder)
+    prefix = key.rstrip("/") + "/" if key else ""
+    with _s3_errors(folder):
+        pages = _client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        found = [(entry["Key"], entry["Size"]) for page in pages for entry in page.get("Contents", [])]
+        if not found:
+            found = [(key, _client().head_object(Bucket=bucket, Key=key)["ContentLength"])]
+    return {f"s3://{bucket}/{name}": size for name, size in sorted(found) if not name.endswith("/")}
+
+
 def upload_folder(folder: Path, place: str | Path) -> None:
     """Copy a local folder to an S3 prefix or another folder.
 
