@@ -18,7 +18,7 @@ from drig import storage
 from drig.data.albums import Album, load_album, mean_shape
 from drig.data.albums.doctor import examine
 from drig.data.albums.verdicts import Level
-from drig.data.mirroring import Item
+from drig.data.items import Item
 from drig.data.photos import save_png
 from drig.editing import Editor, Face
 from drig.errors import DrigError

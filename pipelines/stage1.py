@@ -24,7 +24,8 @@ from torch.utils.data import Dataset, Subset
 
 from drig import config as configs
 from drig import logs, storage
-from drig.data.mirroring import Item, with_mirror_images
+from drig.data.items import Item
+from drig.data.mirroring import with_mirror_images
 from drig.data.photos import save_png, to_photo
 from drig.data.store import MANIFEST, Manifest, PackedDataset, StoreDataset, StoreKind
 from drig.diffusion.network import RIG_PRESETS, Rig, RigConfig
