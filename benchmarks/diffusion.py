@@ -15,7 +15,6 @@ import argparse
 import json
 import multiprocessing
 import platform
-import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -38,7 +37,7 @@ from drig.diffusion.samplers import SAMPLERS
 from drig.editing import Editor
 from drig.faces.estimators import load_estimator
 from drig.faces.head import load_head
-from drig.memory import reuse_freed_memory
+from drig.memory import peak_memory, reuse_freed_memory
 from drig.training.objective import Objective
 
 STEPS, UNIPC_STEPS = 20, 6
@@ -224,12 +223,6 @@ def best_seconds(step: Step, calls: int, device: torch.device) -> float:
         _wait(device)
         best = min(best, time.perf_counter() - start)
     return best
-
-
-def peak_memory(device: torch.device) -> float:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e9
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
 def matrix_rate(device: torch.device) -> float:

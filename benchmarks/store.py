@@ -3,7 +3,11 @@
     python benchmarks/store.py [--size 256] [--count 64]
 
 Open heads of random shape, expression, pose and light over photo-like pictures; one process, one thread, records in
-random order from a warm cache. Times are the best of several rounds; the ratios mean more than the times.
+random order from a warm cache. Times are of the CPU, in the best of several
+rounds; the ratios mean more than the times.
+
+The second table is about what could take the place of our frames: the same planes as PNG, or compressed with zstd as
+version 1 of the format did, and buffers that are not stored at all but rendered again from the codes.
 """
 
 import argparse
@@ -11,28 +15,35 @@ import io
 import pickle
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import lmdb
 import numpy as np
+import pyarrow as pa
 import safetensors.numpy
 import skimage.data
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch.utils.data import DataLoader, Dataset
 
+from drig.data.frames import Planes, compress, expand
+from drig.data.items import Item, unpacked
 from drig.data.photos import encode_png
 from drig.data.records import Record, encode, records_of
-from drig.data.store import BufferStore, BufferStoreWriter, StoreDataset
+from drig.data.store import BufferStore, BufferStoreWriter, PackedDataset, StoreDataset
 from drig.faces.buffers import render_buffers
 from drig.faces.codes import FaceCodes
 from drig.faces.head import HeadModel, load_head, neutral_codes
 from drig.faces.lighting import directional_light
+from drig.memory import reuse_freed_memory
 from drig.randomness import numpy_generator
+from drig.training.stream import SampleStream
 
-_ROUNDS = 3
+_ROUNDS = 5
+_BATCH = 16
 _FFHQ = 70_000
 
 
@@ -88,13 +99,17 @@ def write_released(records: list[Record], folder: Path) -> None:
     environment.close()
 
 
-class ReleasedDataset:
+class ReleasedDataset(Dataset[Item]):
     """Reads the released layout into what `StoreDataset` gives. Its pickles are our own, of a minute ago."""
 
     def __init__(self, folder: Path) -> None:
         self._environment = lmdb.open(str(folder), readonly=True, lock=False, readahead=False)
 
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+    def __len__(self) -> int:
+        with self._environment.begin() as transaction:
+            return int(transaction.get(b"length"))
+
+    def __getitem__(self, index: int) -> Item:
         with self._environment.begin(buffers=True) as transaction:
             values: dict[str, Any] = {
                 name: transaction.get(f"{name}_{index:06}".encode())
@@ -106,12 +121,12 @@ class ReleasedDataset:
 
 
 def best_rate(count: int, action: Callable[[], object]) -> float:
-    """Faces a second in the best of a few rounds."""
+    """Faces a second of CPU time in the best of a few rounds."""
     seconds = []
     for _ in range(_ROUNDS):
-        start = time.perf_counter()
+        start = time.process_time()
         action()
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
     return count / min(seconds)
 
 
@@ -135,16 +150,79 @@ def decibels(records: list[Record], store: BufferStore) -> NDArray[np.float64]:
     return np.array([-10 * np.log10((error**2).mean()) for error in errors])
 
 
+def read_rates(dataset: Dataset[Item], count: int, *, unpack: bool = False) -> list[float]:
+    """Faces a second: one by one, collated into batches, and one by one as training samples with their noise.
+
+    unpack: until they are what the network takes, instead of what the device receives.
+    """
+    order = numpy_generator(0, "order").permutation(count).tolist()
+    stream = SampleStream(dataset, count, 1000, 0)
+
+    def finish(batch: Item) -> Item:
+        return unpacked(batch) if unpack else batch
+
+    def single(item: Item) -> Item:
+        return finish({name: tensor[None] for name, tensor in item.items() if isinstance(tensor, torch.Tensor)})
+
+    return [
+        best_rate(count, lambda: [single(dataset[index]) for index in order]),
+        best_rate(count, lambda: [finish(batch) for batch in DataLoader(dataset, _BATCH, sampler=order)]),
+        best_rate(count, lambda: [single(stream[position]) for position in range(count)]),
+    ]
+
+
+def alternatives(records: list[Record]) -> list[tuple[str, float, float]]:
+    """Ways to keep the photo and the buffers: name, KiB a face, ms to read it."""
+    arrays = [safetensors.numpy.load(encode(record)) for record in records]
+    boxes = [array["box"].tolist() for array in arrays]
+    photos = [
+        expand(array["image"], (3, record.size, record.size)) for array, record in zip(arrays, records, strict=True)
+    ]
+    buffers = [expand(array["buffers"], (7, *box[2:])) for array, box in zip(arrays, boxes, strict=True)]
+    head, codes = load_head("open"), [record.face_codes() for record in records]
+    rows = [
+        _cost("photo: PNG", [encode_png(r.image) for r in records], lambda i, c: np.asarray(Image.open(io.BytesIO(c)))),
+        *_frame_costs("photo", photos),
+        *_frame_costs("buffers", buffers),
+        _cost(
+            "buffers: codes, rendered again",
+            [b"".join(code.tobytes() for code in record.codes.values()) for record in records],
+            lambda i, content: render_buffers(head, codes[i], records[i].size),
+        ),
+    ]
+    return rows
+
+
+def _frame_costs(what: str, faces: list[Planes]) -> Iterator[tuple[str, float, float]]:
+    codec = pa.Codec("zstd", 9)
+    differences = [np.diff(planes, axis=1, prepend=np.uint8(0)).tobytes() for planes in faces]
+    yield _cost(
+        f"{what}: row differences, zstd",  # its time is without adding up the rows
+        [codec.compress(content).to_pybytes() for content in differences],
+        lambda i, content: codec.decompress(content, len(differences[i])),
+    )
+    yield _cost(
+        f"{what}: their bits, LZ4 (drig)",
+        [compress(planes).tobytes() for planes in faces],
+        lambda i, content: expand(np.frombuffer(content, np.uint8), faces[i].shape),
+    )
+
+
+def _cost(name: str, contents: list[bytes], read: Callable[[int, bytes], object]) -> tuple[str, float, float]:
+    rate = best_rate(len(contents), lambda: [read(i, content) for i, content in enumerate(contents)])
+    return name, sum(map(len, contents)) / len(contents) / 1024, 1000 / rate
+
+
 def main() -> None:
-    """Print the table."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--count", type=int, default=64)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    reuse_freed_memory()  # as training does; it helps the released format most, whose tensors are the largest
     records = faces(arguments.size, arguments.count)
     count = len(records)
-    order = numpy_generator(0, "order").permutation(count).tolist()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         rounds = iter(range(2 * _ROUNDS))
@@ -152,30 +230,38 @@ def main() -> None:
             best_rate(count, lambda: write_released(records, folder / f"released{next(rounds)}")),
             best_rate(count, lambda: write_ours(records, folder / f"ours{next(rounds)}")),
         ]
-        released, ours = ReleasedDataset(folder / "released0"), StoreDataset(folder / f"ours{_ROUNDS}")
-        for index in range(count):
-            torch.testing.assert_close(released[index]["image"], ours[index]["image"], atol=1e-6, rtol=0)
-        reads = [
-            best_rate(count, lambda: [released[index] for index in order]),
-            best_rate(count, lambda: [ours[index] for index in order]),
-        ]
+        released, ours = ReleasedDataset(folder / "released0"), PackedDataset(folder / f"ours{_ROUNDS}")
+        for index, floats in enumerate(StoreDataset(ours.store)):
+            torch.testing.assert_close(released[index]["image"], floats["image"], atol=1e-6, rtol=0)
+        reads = [read_rates(released, count), read_rates(ours, count), read_rates(ours, count, unpack=True)]
         disk = [
             sizes(folder / "released0", count, photo=lambda index: len(encode_png(records[index].image))),
             sizes(folder / f"ours{_ROUNDS}", count, photo=lambda index: photo_bytes(records[index])),
         ]
         quality = decibels(records, ours.store)
+    device = [sum(tensor.nbytes for tensor in dataset[0].values()) / 1024 for dataset in (released, ours)]
     print(f"{count} faces at {arguments.size} px, {np.mean([r.alpha.mean() for r in records]):.0%} of the picture\n")
-    print(f"{'':34}{'released':>12}{'drig':>12}{'ratio':>9}")
-    rows = [
-        ("KiB a face", disk[0][0], disk[1][0], disk[0][0] / disk[1][0]),
-        ("KiB a face without the photo", disk[0][1], disk[1][1], disk[0][1] / disk[1][1]),
-        ("GiB for FFHQ's 70,000", *(d[0] * _FFHQ / 1024**2 for d in disk), disk[0][0] / disk[1][0]),
-        ("writes/s", writes[0], writes[1], writes[1] / writes[0]),
-        ("reads/s a core", reads[0], reads[1], reads[1] / reads[0]),
+    print(f"{'':46}{'released':>12}{'drig':>12}{'ratio':>9}")
+    less = [
+        ("KiB a face", disk[0][0], disk[1][0]),
+        ("KiB a face without the photo", disk[0][1], disk[1][1]),
+        ("GiB for FFHQ's 70,000", *(d[0] * _FFHQ / 1024**2 for d in disk)),
+        ("KiB a face from a loader to the device", *device),
     ]
-    for name, theirs, mine, ratio in rows:
-        print(f"{name:34}{theirs:12,.1f}{mine:12,.1f}{ratio:8.1f}x")
-    print(f"\nrendered buffer within the face: {quality.min():.1f} dB at least, {quality.mean():.1f} dB on average")
+    ways = ("", ", collated", ", with noise")
+    more = [
+        ("writes/s", *writes),
+        *((f"reads/s a core{way}", *pair) for way, *pair in zip(ways, reads[0], reads[1], strict=True)),
+        *((f"... unpacked to float32{way}", *pair) for way, *pair in zip(ways, reads[0], reads[2], strict=True)),
+    ]
+    for name, theirs, mine in less:
+        print(f"{name:46}{theirs:12,.1f}{mine:12,.1f}{theirs / mine:8.1f}x")
+    for name, theirs, mine in more:
+        print(f"{name:46}{theirs:12,.1f}{mine:12,.1f}{mine / theirs:8.1f}x")
+    print(f"\nrendered buffer within the face: {quality.min():.1f} dB at least, {quality.mean():.1f} dB on average\n")
+    print(f"{'':46}{'KiB a face':>12}{'ms to read':>12}")
+    for name, kib, ms in alternatives(records[:_BATCH]):
+        print(f"{name:46}{kib:12,.1f}{ms:12.2f}")
 
 
 if __name__ == "__main__":

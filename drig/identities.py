@@ -11,7 +11,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -87,28 +87,38 @@ class Identities:
         weights: Path,
         *,
         album_report: Mapping[str, Any] | None,
+        files: Sequence[Path] = (),
         run_id: str | None = None,
         tags: Mapping[str, str] | None = None,
+        live: bool = True,
     ) -> int:
         """Upload a person's weights as a new version, make it live and return its number.
 
-        The same file as the live version's is not registered again, so that a repeated command changes nothing.
+        A version appears with all that belongs to it or not at all. The same weights are registered once, also by
+        several processes at the same time, so that a repeated command changes nothing.
 
         Args:
             name: 1 to 64 letters, digits, - or _, the first a letter or digit.
             album_report: JSON object about the album; its `photos` is the number of photos used. None = not known.
+            files: what else is kept with the version: pictures, measures.
             run_id: the run that trained the weights, which then holds them; None makes a run for the purpose.
+            live: False leaves another version live, if one is.
 
         Raises DrigError for another name, the name `base`, a file that is not a rig's weights, and for a delta over a
         base that is not registered.
         """
         if name == BASE:
             raise DrigError(f"the name {BASE!r} is kept for the base rig; choose another name for this person")
-        return self._register(name, weights, run_id, tags or {}, album_report)
+        version = self._add_version(name, weights, files, run_id, tags or {}, album_report)
+        if live or not self._has_live(name):
+            self._set_live(name, version)
+        return version
 
     def register_base(self, weights: Path, *, run_id: str | None = None, tags: Mapping[str, str] | None = None) -> int:
         """As `register`, for the base rig."""
-        return self._register(BASE, weights, run_id, tags or {}, None)
+        version = self._add_version(BASE, weights, (), run_id, tags or {}, None)
+        self._set_live(BASE, version)
+        return version
 
     def ensure_base(self) -> IdentityInfo:
         """The live base rig. In a store that has none yet, the one that drig ships becomes it."""
@@ -197,29 +207,33 @@ class Identities:
             (self.cache / f"{version.tags['drig.sha256']}.safetensors").unlink(missing_ok=True)
         client.delete_registered_model(_PREFIX + name)
 
-    def _register(
-        self, name: str, weights: Path, run_id: str | None, tags: Mapping[str, str], report: Mapping[str, Any] | None
+    def _add_version(
+        self,
+        name: str,
+        weights: Path,
+        files: Sequence[Path],
+        run_id: str | None,
+        tags: Mapping[str, str],
+        report: Mapping[str, Any] | None,
     ) -> int:
+        """The number of the version that has these weights, made if there is none."""
         check_name(name)
         size, sha256, base = _rig_size(weights), _sha256(weights), _base_hash(name, weights)
         if base and name != BASE:
             self._base(base)
-        photos = {} if report is None else {"drig.photos": str(report["photos"])}
-        try:
-            live = self.get(name)
-        except UnknownIdentity:
-            self._create(name)
-        else:
-            if (live.sha256, live.base) == (sha256, base):
-                return live.version
+        if same := self._versions(name, sha256, base):
+            return int(same[0].version)
+        self._create(name)
         client = connect(self.tracking_uri)
         if run_id is None:
             experiment = experiment_id(self.tracking_uri, "drig-identities")
             run_id = str(client.create_run(experiment, run_name=name).info.run_id)
             client.set_terminated(run_id)
         folder = f"identities/{name}/{sha256[:16]}"
-        client.log_artifact(run_id, str(weights), folder)
+        for file in (weights, *files):
+            client.log_artifact(run_id, str(file), folder)
         client.log_text(run_id, json.dumps(report or {}, indent=2, default=str), f"{folder}/{_REPORT}")
+        photos = {} if report is None else {"drig.photos": str(report["photos"])}
         labels = {
             _OURS: "identity",
             "drig.file": weights.name,
@@ -228,14 +242,40 @@ class Identities:
             **photos,
             **({} if base is None else {_BASE_HASH: base}),
         }
-        version = client.create_model_version(
+        made = client.create_model_version(
             _PREFIX + name,
             source=f"{client.get_run(run_id).info.artifact_uri}/{folder}",
             run_id=run_id,
             tags={**tags, **labels},
         )
-        client.set_registered_model_alias(_PREFIX + name, LIVE, version.version)
-        return int(version.version)
+        return self._keep_first(name, made, self._versions(name, sha256, base))
+
+    def _keep_first(self, name: str, made: "ModelVersion", same: "Sequence[ModelVersion]") -> int:
+        """Of versions with the same weights, which processes made at the same time, all keep the first."""
+        first = same[0]
+        if int(first.version) < int(made.version):
+            connect(self.tracking_uri).delete_model_version(_PREFIX + name, made.version)
+            if made.source != first.source:
+                self._files(made).delete_artifacts()  # type: ignore[no-untyped-call]
+        return int(first.version)
+
+    def _versions(self, name: str, sha256: str, base: str | None) -> "Sequence[ModelVersion]":
+        """Those with these weights, the oldest first."""
+        client = connect(self.tracking_uri)
+        wanted = f"name = '{_PREFIX}{name}' AND tags.`drig.sha256` = '{sha256}'"
+        found = _pages(lambda token: client.search_model_versions(wanted, page_token=token))
+        same = [version for version in found if version.tags.get(_BASE_HASH) == base]
+        return sorted(same, key=lambda version: int(version.version))
+
+    def _has_live(self, name: str) -> bool:
+        try:
+            self._version(name, LIVE)
+        except UnknownIdentity:
+            return False
+        return True
+
+    def _set_live(self, name: str, version: int) -> None:
+        connect(self.tracking_uri).set_registered_model_alias(_PREFIX + name, LIVE, str(version))
 
     def _create(self, name: str) -> None:
         from mlflow.exceptions import MlflowException

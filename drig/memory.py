@@ -1,7 +1,10 @@
-"""How this process gets its memory."""
+"""How this process gets its memory, and how much."""
 
 import ctypes
 import platform
+import resource
+
+import torch
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's <malloc.h>
 
@@ -16,3 +19,10 @@ def reuse_freed_memory() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(M_MMAP_MAX, 0)  # no block is the system's own ...
         libc.mallopt(M_TRIM_THRESHOLD, -1)  # ... and none at the end of the heap goes back to it
+
+
+def peak_memory(device: torch.device) -> float:
+    """The most that was in use so far, GB: of a GPU, what tensors took there; on a CPU, the whole process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9

@@ -6,6 +6,8 @@ Published numbers of this field are measured on 8-bit files, so floats in [-1, 1
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from scipy.spatial import ConvexHull
 from skimage.metrics import structural_similarity
 
 Picture = NDArray[np.uint8]  # (H, W, 3)
@@ -37,6 +39,14 @@ def ssim(picture: Picture, reference: Picture, mask: Mask | None = None) -> floa
         full=True,
     )
     return float(mean if mask is None else similarity[mask].mean())
+
+
+def face_region(landmarks: NDArray[np.floating], size: int) -> Mask:
+    """(size, size): the convex hull of landmarks (68, 2) in image NDC."""
+    corners = landmarks[ConvexHull(landmarks).vertices]
+    region = Image.new("1", (size, size))
+    ImageDraw.Draw(region).polygon([tuple(point) for point in ((corners + 1) * size - 1) / 2], fill=1)
+    return np.asarray(region)
 
 
 def _check(picture: Picture, reference: Picture, mask: Mask | None) -> None:

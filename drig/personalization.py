@@ -8,7 +8,8 @@ import torch
 from torch.utils.data import Dataset
 
 from drig.data.albums import Album
-from drig.data.mirroring import Item, with_mirror_images
+from drig.data.items import Item
+from drig.data.mirroring import with_mirror_images
 from drig.data.photos import to_network
 from drig.diffusion.deltas import is_delta
 from drig.diffusion.weights import load_weights

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from drig.errors import DrigError
+from drig.errors import DrigError, MissingFile
 
 ATTEMPTS = 8
 """Of one request to S3, the pauses between them growing to 20 s; AWS_MAX_ATTEMPTS overrides it."""
@@ -45,7 +45,7 @@ def join(folder: str | Path, *names: str) -> str:
 
 
 def read_bytes(place: str | Path) -> bytes:
-    """The content of a file or object. Raises DrigError where there is none or it may not be read."""
+    """The content of a file or object. Raises MissingFile where there is none, DrigError where it may not be read."""
     if is_s3(place):
         bucket, key = _split(place)
         with _s3_errors(place):
@@ -104,20 +104,54 @@ def list_files(folder: str | Path, *, recursive: bool = True) -> list[str]:
         return sorted(str(file) for file in (path.rglob("*") if recursive else path.iterdir()) if file.is_file())
 
 
+def file_sizes(folder: str | Path) -> dict[str, int]:
+    """Bytes of every file in a folder and below, by full path or URI, sorted; from one listing where that is S3.
+
+    Of a place that is a file or an object, its own. Raises DrigError where there is nothing.
+    """
+    if not is_s3(folder):
+        files = [str(folder)] if Path(folder).is_file() else list_files(folder)
+        with _os_errors(folder, "list"):
+            return {file: Path(file).stat().st_size for file in files}
+    bucket, key = _split(folder)
+    prefix = key.rstrip("/") + "/" if key else ""
+    with _s3_errors(folder):
+        pages = _client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        found = [(entry["Key"], entry["Size"]) for page in pages for entry in page.get("Contents", [])]
+        if not found:
+            found = [(key, _client().head_object(Bucket=bucket, Key=key)["ContentLength"])]
+    return {f"s3://{bucket}/{name}": size for name, size in sorted(found) if not name.endswith("/")}
+
+
 def upload_folder(folder: Path, place: str | Path) -> None:
     """Copy a local folder to an S3 prefix or another folder.
 
-    Files at the top of the folder go last: manifests lie there, and must not be seen before what they list.
+    JSON files at the top of the folder go last: manifests lie there, and must not be seen before what they list.
     """
     names = [str(Path(file).relative_to(folder)) for file in list_files(folder)]
-    for name in sorted(names, key=lambda name: (len(Path(name).parts) == 1, name)):
-        target = join(place, *Path(name).parts)
-        if is_s3(target):
-            bucket, key = _split(target)
-            with _s3_errors(target), _os_errors(folder / name, "read"):
-                _client().upload_file(str(folder / name), bucket, key)
-        else:
-            _copy(folder / name, Path(target))
+    for name in sorted(names, key=lambda name: (len(Path(name).parts) == 1, name.endswith(".json"), name)):
+        upload_file(folder / name, join(place, *Path(name).parts))
+
+
+def upload_file(file: Path, place: str | Path) -> None:
+    """Copy a local file to an object or another file, which appears complete. Raises DrigError."""
+    if is_s3(place):
+        bucket, key = _split(place)
+        with _s3_errors(place), _os_errors(file, "read"):
+            _client().upload_file(str(file), bucket, key)
+    else:
+        _copy(file, Path(place))
+
+
+def download_file(place: str | Path, file: Path) -> None:
+    """Copy an object or a file to a local file; missing folders are made. Raises DrigError."""
+    if is_s3(place):
+        bucket, key = _split(place)
+        with _s3_errors(place), _os_errors(file, "write"):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            _client().download_file(bucket, key, str(file))
+    else:
+        _copy(Path(place), file)
 
 
 def download_folder(place: str | Path, folder: Path) -> None:
@@ -132,13 +166,7 @@ def download_folder(place: str | Path, folder: Path) -> None:
     try:
         for file in files:
             target = temporary / (file[len(join(place)) + 1 :] if is_s3(place) else Path(file).relative_to(place))
-            if is_s3(file):
-                bucket, key = _split(file)
-                with _s3_errors(file), _os_errors(target, "write"):
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    _client().download_file(bucket, key, str(target))
-            else:
-                _copy(Path(file), target)
+            download_file(file, target)
         with _os_errors(folder, "write"):
             temporary.replace(folder)
     finally:
@@ -226,7 +254,8 @@ def _s3_errors(place: str | Path) -> Iterator[None]:
         ) from error
     except ClientError as error:
         code = error.response.get("Error", {}).get("Code", "")
-        raise DrigError(f"{place}: {_S3_CODES.get(code, error)}") from error
+        kind = MissingFile if code == "NoSuchKey" else DrigError
+        raise kind(f"{place}: {_S3_CODES.get(code, error)}") from error
     except (BotoCoreError, Boto3Error) as error:  # an endpoint that does not answer, a failed transfer
         raise DrigError(f"{place}: {error}") from error
 
@@ -236,6 +265,6 @@ def _os_errors(place: str | Path, verb: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise DrigError(f"{place} does not exist; check the path.") from error
+        raise MissingFile(f"{place} does not exist; check the path.") from error
     except OSError as error:
         raise DrigError(f"cannot {verb} {place}: {error.strerror or error}.") from error

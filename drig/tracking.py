@@ -6,17 +6,20 @@ runs, to the workers.
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import logging
 import os
+import sqlite3
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 from PIL import Image
@@ -32,11 +35,19 @@ if TYPE_CHECKING:
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 LONGEST_PARAMETER = 500
 """Characters of a configuration value that MLflow's table shows; the whole value is in the run's config.json."""
+ARTIFACTS = "artifacts"
+"""The folder of all files of an SQLite store, beside its database."""
 FLUSH_SECONDS, FLUSH_COUNT = 5.0, 500
 """Metrics are written together: one transaction costs as much as one metric, and workers share one SQLite file."""
 LONGEST_PAUSE_S, MOST_HELD = 600.0, 100_000
 """While a store does not answer it is asked again after ever longer pauses, and so many of the newest metrics wait."""
 
+_RECORDED = (  # where MLflow's database names files
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
 # MLflow reads these when it is imported. What the user has set stays.
 _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -57,7 +68,8 @@ def connect(uri: str) -> "MlflowClient":
 
     Raises DrigError for any other store, and where the database's folder cannot be made.
     """
-    _sqlite_folder(uri)
+    if _sqlite_folder(uri) is not None:
+        _follow_move(Path(uri.removeprefix("sqlite:///")))
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient  # here, because importing it takes seconds and reads the variables above
@@ -70,7 +82,7 @@ def experiment_id(uri: str, name: str) -> str:
     client = connect(uri)
     folder = _sqlite_folder(uri)
     # MLflow's own default is relative to the current folder, which Ray changes; a server knows its own place.
-    artifacts = None if folder is None else (folder / "artifacts").as_uri()
+    artifacts = None if folder is None else (folder / ARTIFACTS).as_uri()
     with store_errors(uri):
         found = client.get_experiment_by_name(name)
         if found is None:
@@ -109,6 +121,36 @@ def _sqlite_folder(uri: str) -> Path | None:
     except OSError as error:
         raise DrigError(f"runs cannot be recorded in {path.parent}: {error.strerror}. Choose another folder.") from None
     return path.parent
+
+
+@functools.cache
+def _follow_move(database: Path) -> None:
+    """MLflow records files by absolute path: where the database was moved with its files, write where they are now."""
+    here = database.parent / ARTIFACTS
+    if not (database.exists() and here.is_dir()):
+        return
+    with closing(sqlite3.connect(database, timeout=60)) as connection, connection:
+        try:
+            places = connection.execute("SELECT DISTINCT artifact_location FROM experiments").fetchall()
+        except sqlite3.OperationalError:
+            return  # its tables are still to be made
+        for there in [place for (place,) in places if _is_gone(place)]:
+            runs = "SELECT run_uuid FROM runs JOIN experiments USING (experiment_id) WHERE artifact_location = ?"
+            if not any((here / run).is_dir() for (run,) in connection.execute(runs, (there,))):
+                continue  # of others
+            for table, column in _RECORDED:
+                connection.execute(
+                    f"UPDATE {table} SET {column} = :here || substr({column}, length(:there) + 1) "
+                    f"WHERE {column} = :there OR substr({column}, 1, length(:there) + 1) = :there || '/'",
+                    {"here": here.as_uri(), "there": there},
+                )
+
+
+def _is_gone(artifacts: str) -> bool:
+    """Whether it is the URI of a local folder of artifacts that is not there any more."""
+    url = urlsplit(artifacts)
+    path = Path(unquote(url.path))
+    return url.scheme == "file" and path.name == ARTIFACTS and not path.exists()
 
 
 class Run:

@@ -8,15 +8,20 @@ Ray (the quickstart, the tests) it uses what is there.
 import logging
 import os
 import socket
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import ray
+from tqdm import tqdm
 
 from drig import logs
 from drig.errors import DrigError
 
+WATCH_S = 20.0
+"""Time between looks at whether nodes were lost."""
 _ENVIRONMENT = {  # read by Ray when it starts; what the user has set stays
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # at the default of 2 s, a finished run is noticed 2 s late
@@ -106,6 +111,50 @@ def use_gpu(config: ClusterConfig) -> bool:
         return config.gpu
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     return resources.get("GPU", 0) > 0
+
+
+@contextmanager
+def reserve(config: ClusterConfig, *, cpus: int, gpus: int) -> Iterator[None]:
+    """For the length of the block, say on the terminal when the cluster lacks CPUs or GPUs that are needed at once.
+
+    Ray waits for them without end and in silence: a node may still come, or come back. A Ray of its own gets no more,
+    so there it is a DrigError.
+    """
+    lack = _lack(cpus, gpus)
+    if lack and config.address is None and "RAY_ADDRESS" not in os.environ:
+        raise DrigError(f"{lack}. Ask for fewer processes, or say that there are more with cluster.cpus.")
+    _tell(lack)
+    ended = threading.Event()
+    thread = threading.Thread(target=_watch, args=(cpus, gpus, lack, ended), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _watch(cpus: int, gpus: int, told: str, ended: threading.Event) -> None:
+    while not ended.wait(WATCH_S):
+        lack = _lack(cpus, gpus)
+        if lack != told:
+            _tell(lack)
+        told = lack
+
+
+def _tell(lack: str) -> None:
+    if lack:
+        tqdm.write(f"waiting: {lack}. Add nodes, or end this and ask for fewer processes.", file=sys.stderr)
+
+
+def _lack(cpus: int, gpus: int) -> str:
+    """What the cluster lacks, in words; empty where it lacks nothing."""
+    there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return "; ".join(
+        f"{needed} {name}s are needed, {there.get(name, 0):.0f} are there"
+        for name, needed in (("CPU", cpus), ("GPU", gpus))
+        if needed > there.get(name, 0)
+    )
 
 
 def quieten_ray_data() -> None:

@@ -21,16 +21,20 @@ def train_while_better(
 
     The result is that of the best stretch, its weights in `folder`/best.safetensors.
 
-    train_to(samples): train on, to so many samples in all. measure(weights): larger is better.
+    train_to(samples): train on, to so many samples in all, or less when time is up, which is then the end.
+    measure(weights): larger is better.
     Called again after an interruption it goes on: `folder`/curve.json has the stretches that were measured.
     """
     record, weights = folder / "curve.json", folder / "best.safetensors"
     curve: list[dict[str, Any]] = json.loads(record.read_text()) if record.exists() else []
+    cut_short = False
     while True:
         best = max(curve, key=lambda point: point["value"], default=None)
-        if best and (best is not curve[-1] or best["samples"] >= total):
+        if best and (best is not curve[-1] or best["samples"] >= total or cut_short):
             return TrainingResult(weights, best["samples"], best["metrics"])
-        result = train_to(min((len(curve) + 1) * every, total))
+        samples = min((len(curve) + 1) * every, total)
+        result = train_to(samples)
+        cut_short = result.samples_seen < samples
         assert result.weights is not None, "nothing asks the loop to stop in between"
         value = measure(result.weights)
         if best is None or value > best["value"]:

@@ -8,12 +8,13 @@ import torch
 
 from drig.editing import Editor, Face
 from drig.faces.codes import FaceCodes
-from drig.metrics import psnr
+from drig.faces.portraits import Portrait
+from drig.metrics import face_region, psnr
 from drig.pictures import Picture, buffer_pictures, contact_sheet
 
 MODES = ("light", "exp", "pose")
 COLUMNS = ("source", "target", "target buffers", "edited buffers", "normals", "stage 1 alone", "personalised")
-Truth = Callable[[str, str, str], Picture | None]
+Truth = Callable[[str, str, str], Portrait | None]
 """(source key, target key, mode) -> the portrait that the edit should give, known for synthetic people; None where no
 face is found in it."""
 
@@ -29,11 +30,14 @@ class OneEdit:
     """By stage 1 alone."""
     after: Picture
     """By the person's rig."""
-    truth: Picture | None
+    truth: Portrait | None
 
     def psnr(self) -> tuple[float, float] | None:
-        """dB of before and after against the truth, where it is known."""
-        return None if self.truth is None else (psnr(self.before, self.truth), psnr(self.after, self.truth))
+        """dB of the face, brows to chin, of before and after against the truth, where it is known."""
+        if self.truth is None:
+            return None
+        face = face_region(self.truth.landmarks, len(self.truth.image))
+        return psnr(self.before, self.truth.image, face), psnr(self.after, self.truth.image, face)
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ def edit_sheet(
         row = [faces[source].portrait.image, faces[target].portrait.image, target_buffers[0], *edited_buffers[:2]]
         rows.append([*row, before.image, after.image])
         if truth is not None:
-            rows[-1].append(np.zeros_like(after.image) if answer is None else answer)
+            rows[-1].append(np.zeros_like(after.image) if answer is None else answer.image)
     columns = [*COLUMNS, *([] if truth is None else ["true answer"])]
     picture = contact_sheet(rows, columns=columns, labels=[f"{identity}\n{mode}" for mode in MODES])
     return EditSheet(identity, picture, tuple(edits))

@@ -1,7 +1,8 @@
 """The two halves of buffer extraction, one batch at a time: photos -> portraits -> records of the buffer store.
 
 Plain arrays in and out, weights in the constructor: they run in Ray Data's actors and, the same, without Ray. A photo
-that cannot be used stays in the batch with a `reason`, so that every photo comes out as a record or as a reject.
+that cannot be used stays in the batch with a `reason`, so that every photo comes out as a record or as a reject. Where
+the reason is not the photo's fault, such as an S3 that does not answer, it is an `outage`.
 
 Legend: N photos, S side in pixels.
 """
@@ -13,59 +14,81 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from drig.data.photos import read_photo
+from drig import storage
+from drig.data.photos import Photo, read_photo, split_frame_name, video_frame
 from drig.data.records import encode, records_of
-from drig.errors import DrigError
+from drig.errors import DrigError, MissingFile, PhotoRejected
 from drig.faces.buffers import Buffers, render_buffers
 from drig.faces.codes import FaceCodes
 from drig.faces.estimators import load_estimator
 from drig.faces.head import load_head
 from drig.faces.landmarks import LandmarkDetector
 from drig.faces.portraits import Portrait, find_portrait, trusted_portrait
+from drig.patience import patiently
 
 Batch = dict[str, NDArray[Any]]
 
 
 class PortraitFinder:
-    """`key`, `source` (N,) -> also `image` (N, S, S, 3) uint8, `landmarks` (N, 68, 2), `faces`, `reason` (N,).
+    """`key`, `source` (N,) -> and `image` (N, S, S, 3) uint8, `landmarks` (N, 68, 2), `faces`, `reason`, `outage` (N,).
+
+    A source is a photo's path or s3:// URI, or a frame of a video as `frame_names` names it.
 
     Args:
         size: S.
         aligned: the photos are FFHQ crops already.
         detect: False takes such crops at their word; their landmarks are then NaN.
+        patience_s: how long to wait for a source that cannot be read now.
     """
 
-    def __init__(self, size: int, aligned: bool = False, detect: bool = True) -> None:
+    def __init__(self, size: int, aligned: bool = False, detect: bool = True, patience_s: float = 0.0) -> None:
         self.size = size
         self.aligned = aligned
+        self.patience_s = patience_s
         self.detector = LandmarkDetector() if detect else None
+        self._video = ("", b"")  # the one on S3 that was read last, since its frames follow each other
 
     def __call__(self, batch: Batch) -> Batch:
         found = [self._find(str(source)) for source in batch["source"]]
-        portraits = [portrait for portrait, _ in found]
+        portraits = [portrait for portrait, _, _ in found]
         return {
             "key": batch["key"],
             "source": batch["source"],
             "image": np.stack([portrait.image for portrait in portraits]),
             "landmarks": np.stack([portrait.landmarks for portrait in portraits]),
             "faces": np.array([portrait.faces_found for portrait in portraits]),
-            "reason": np.array([reason for _, reason in found], object),
+            "reason": np.array([reason for _, reason, _ in found], object),
+            "outage": np.array([outage for _, _, outage in found]),
         }
 
-    def _find(self, source: str) -> tuple[Portrait, str]:
-        """The portrait, or a black one and the reason why there is none. A vanished file is a reject as well."""
+    def _find(self, source: str) -> tuple[Portrait, str, bool]:
+        """The portrait; or a black one, why there is none, and whether that may be otherwise in a minute.
+
+        A vanished file is a reject.
+        """
         try:
-            photo = read_photo(source)
+            photo = patiently(lambda: self._read(source), self.patience_s)
             if self.detector is None:
-                return trusted_portrait(photo, self.size), ""
-            return find_portrait(photo, self.detector, self.size, aligned=self.aligned), ""
+                return trusted_portrait(photo, self.size), "", False
+            return find_portrait(photo, self.detector, self.size, aligned=self.aligned), "", False
         except DrigError as error:
-            image = np.zeros((self.size, self.size, 3), np.uint8)
-            return Portrait(image, np.zeros((68, 2), np.float32), 0), str(error)
+            image, landmarks = np.zeros((self.size, self.size, 3), np.uint8), np.zeros((68, 2), np.float32)
+            return Portrait(image, landmarks, 0), str(error), not isinstance(error, (MissingFile, PhotoRejected))
+
+    def _read(self, source: str) -> Photo:
+        frame = split_frame_name(source)
+        if frame is None:
+            return read_photo(source)
+        video, second = frame
+        if not storage.is_s3(video):
+            return video_frame(video, second)
+        if self._video[0] != video:
+            self._video = (video, storage.read_bytes(video))
+        return video_frame(self._video[1], second)
 
 
 class BufferRenderer:
-    """What `PortraitFinder` gives -> `key`, `record` (N,) bytes (empty for rejects), `faces`, `reason` (N,).
+    """What `PortraitFinder` gives -> `key`, `record` (N,) bytes (empty for rejects), `faces`, `reason`, `outage` (N,).
 
     Args:
         head, head_folder, estimator: as `load_head` and `load_estimator` take them.
@@ -91,7 +114,7 @@ class BufferRenderer:
                     records[row] = encode(record)
                 except ValueError as error:  # the record's own check: numbers that are not finite
                     reasons[row] = f"the head could not be fitted to the face: {error}"
-        return {"key": batch["key"], "record": records, "faces": batch["faces"], "reason": reasons}
+        return {**{name: batch[name] for name in ("key", "faces", "outage")}, "record": records, "reason": reasons}
 
     def _render(self, images: NDArray[np.uint8], landmarks: NDArray[np.float32] | None) -> tuple[FaceCodes, Buffers]:
         # Copies, because Ray's arrays are read-only views of shared memory.

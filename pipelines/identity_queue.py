@@ -1,40 +1,38 @@
-"""Who works on which identity, when many workers share many identities and any of them may die."""
+"""Who is next, when many workers share many identities and any of them may die."""
 
-from collections import Counter, deque
-from collections.abc import Sequence
+import heapq
+from collections import Counter
+from collections.abc import Mapping
 
 
 class IdentityQueue:
-    """Gives every identity to one worker, and to a restarted worker its own back, which goes on from its checkpoint.
+    """Gives every identity to one worker, those of higher priority first, then in their order.
 
-    An identity whose worker died `attempts` times is given up, so that one that kills its workers does not stop the
-    others. Runs as an actor; workers are told apart by their rank, which a restart keeps. Results are opaque here.
+    An identity whose worker died is given out again, before others of its priority; it goes on from its checkpoint.
     """
 
-    def __init__(self, names: Sequence[str], attempts: int) -> None:
-        self._waiting = deque(names)
+    def __init__(self, priorities: Mapping[str, float], attempts: int) -> None:
+        self._places = {name: (-priority, i, name) for i, (name, priority) in enumerate(priorities.items())}
+        self._waiting = list(self._places.values())
+        heapq.heapify(self._waiting)
         self._attempts = attempts
-        self._taken: dict[int, str] = {}
         self._deaths: Counter[str] = Counter()
-        self._results: dict[str, bytes] = {}
 
-    def take(self, rank: int) -> str | None:
-        """The next identity for this worker; None when there is none left."""
-        if rank in self._taken and self._deaths[self._taken[rank]] >= self._attempts:
-            del self._taken[rank]
-        if rank not in self._taken and self._waiting:
-            self._taken[rank] = self._waiting.popleft()
-        return self._taken.get(rank)
+    def __len__(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
 
-    def died(self, rank: int) -> None:
-        """The worker of this rank died, and with it the group: the others were ended, through no fault of theirs."""
-        if rank in self._taken:
-            self._deaths[self._taken[rank]] += 1
+    def take(self) -> str | None:
+        """The next identity; None when none waits."""
+        return heapq.heappop(self._waiting)[-1] if self._waiting else None
 
-    def finish(self, rank: int, result: bytes) -> None:
-        """The worker is done with what it took."""
-        self._results[self._taken.pop(rank)] = result
+    def died(self, name: str, *, blame: bool = True) -> bool:
+        """The worker of this identity died. Whether it waits again: one that ended `attempts` workers is given up.
 
-    def results(self) -> dict[str, bytes]:
-        """What was finished, by identity."""
-        return self._results
+        blame: False where it is known not to be the identity's fault.
+        """
+        self._deaths[name] += blame
+        again = self._deaths[name] < self._attempts
+        if again:
+            heapq.heappush(self._waiting, self._places[name])
+        return again

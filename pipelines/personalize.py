@@ -1,50 +1,61 @@
 """Stage 2 for many people at once: each gets a rig of their own, registered under their name (SPEC 1, 6).
 
-    python pipelines/personalize.py --photos people/ --holdout 2
+    python pipelines/personalize.py --albums people/ --holdout 2
     python pipelines/personalize.py --albums ann=photos/ann,bob=bob.mp4
-    ray job submit --working-dir . -- python pipelines/personalize.py --preset paper --photos .. --workers 16
+    ray job submit --working-dir . -- python pipelines/personalize.py --preset paper --albums s3://.. --workers 16
 
-One Ray Train run for all, since starting one takes longer than training a small rig: its workers take identities
-from a queue until there is none left. An identity that fails is reported and the others finish; a worker that dies is
-restarted and goes on with its identity from that one's own checkpoint. The same command again does what is still to be
-done.
+A fleet of workers shares all people. One who fails is reported and the others finish; where a worker dies another one
+goes on with that person from the person's own checkpoint, and the others do not notice. The same command again does
+what is still to be done: people who are new, who failed, or whose album has changed.
 """
 
+import json
 import shutil
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, cast
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import ray
+import torch
 
 from drig import config as configs
 from drig import logs, storage
-from drig.data.photos import is_video
 from drig.diffusion.deltas import content_hash
 from drig.diffusion.weights import load_weights
 from drig.errors import DrigError
-from drig.identities import BASE, Identities, check_name
+from drig.identities import BASE, Identities
 from drig.tracking import Run, Tracker, tracking_uri
 from drig.training.config import CHANGEABLE, TRAINING_PRESETS, TrainingConfig
 from drig.training.loop import WEIGHTS
+from pipelines.album_list import AlbumPlace, find_albums, fingerprint
 from pipelines.cluster import ClusterConfig, ray_cluster, use_gpu
+from pipelines.fleet import run_fleet
 from pipelines.identity_queue import IdentityQueue
-from pipelines.identity_training import RESULT, SHEET, IdentityResult, train_identity
+from pipelines.identity_training import RESULT, SHEET, IdentityResult, LiveVersion, read_result, train_identity
 from pipelines.progress import Board, board_bar
-from pipelines.run_folder import absolute, open_run, work_folder
+from pipelines.run_folder import absolute, alone, open_run, settings, work_folder
+
+FAILURES = "failures.json"
+"""In the run's folder: name -> why there is no rig of this person."""
+READERS = 16
+"""Threads that read the results of people who are done."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PersonalizeConfig:
     """Train a rig for each of many people."""
 
-    photos: str | None = None
-    """Folder with a folder or a video of each person; their names become the identities'."""
     albums: tuple[str, ...] = ()
-    """NAME=PATH,NAME=PATH: more people, or a few only. A path is a folder of photos or a video."""
+    """Any of, with commas between: a folder or s3:// prefix with a folder or video of each person, whose names become
+    the identities'; list.csv with the columns name, album and, if wanted, priority (more = earlier); NAME=PATH of one
+    person's folder or video."""
+    photos: str | None = None
+    """The same as one more of --albums."""
     base: str | None = None
     """Weights file of the rig to start from. None = the registry's base rig, at first the one that drig ships."""
     storage: str = "runs/personalize"
@@ -60,10 +71,16 @@ class PersonalizeConfig:
     early_stop: int | None = None
     """Measure the held-out photos every so many samples, and take the weights from before they got no better. None =
     the whole budget."""
+    minutes: float | None = None
+    """Train each person for so long at most, and take the weights as they are then. None = the whole budget."""
+    force: bool = False
+    """Train also where the album doctor finds a fault. Without, these people fail, and it is said why."""
     aligned: bool = False
     """The photos are FFHQ crops already."""
     workers: int = 2
-    """People trained at the same time; each on a GPU where there are any."""
+    """People trained at the same time, each in a process of its own."""
+    gpus_per_worker: float = 1.0
+    """Share of a GPU for each, where there are any: with 0.25, four people train on one."""
     attempts: int = 3
     """Workers that may die on one person before that person is given up."""
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
@@ -73,17 +90,28 @@ class PersonalizeConfig:
         for name, least in (("workers", 1), ("attempts", 1), ("holdout", 0)):
             if getattr(self, name) < least:
                 raise DrigError(f"{name} is {getattr(self, name)}; give {least} or more")
-        if self.photos is None and not self.albums:
-            raise DrigError("no people to personalise; give --photos FOLDER, or --albums NAME=PATH")
+        if not self.sources:
+            raise DrigError("no people to personalise; give --albums FOLDER, or --albums NAME=PATH")
         if self.training.train_encoder:
             raise DrigError("stage 2 keeps the encoder as stage 1 left it; set training.train_encoder to false")
-        self.training.share(1)
+        if not 0 < self.gpus_per_worker <= 1:
+            raise DrigError(f"gpus_per_worker is {self.gpus_per_worker}; give a share of one GPU, above 0 and up to 1")
+        if self.minutes is not None and (self.minutes <= 0 or self.training.cooldown):
+            raise DrigError(
+                f"minutes is {self.minutes} and training.cooldown {self.training.cooldown}; give more than 0 minutes, "
+                "and no cool-down, which has to know the end"
+            )
         if self.early_stop is not None:
             if not self.holdout:
                 raise DrigError("early_stop measures photos that are kept from training; give --holdout, say 2, too")
             least = max(1, self.training.warmup)
             if self.early_stop < least:
                 raise DrigError(f"early_stop is {self.early_stop} samples; give {least} (the warm-up) or more")
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Of albums."""
+        return self.albums if self.photos is None else (self.photos, *self.albums)
 
 
 _PAPER: dict[str, Any] = {"workers": 8, "mirror": False, "cluster": ClusterConfig(gpu=True)}
@@ -100,7 +128,9 @@ _CHANGEABLE = {  # what the same run may be continued with other values of
     "albums",
     "storage",
     "runs",
+    "force",
     "workers",
+    "gpus_per_worker",
     "attempts",
     "cluster",
     *(f"training.{name}" for name in CHANGEABLE - {"samples"}),
@@ -109,18 +139,22 @@ _CHANGEABLE = {  # what the same run may be continued with other values of
 
 def personalize(config: PersonalizeConfig) -> list[IdentityResult]:
     """One result a person, in the order of their names; those that failed say why. Raises DrigError for bad input."""
-    albums = find_albums(config)
-    config = replace(config, storage=absolute(config.storage), base=_name_base(config))
+    albums = find_albums(config.sources)
+    config = replace(config, storage=absolute(config.storage))
+    config = replace(config, base=_name_base(config))
     open_run(config.storage, config, changeable=_CHANGEABLE)
-    results = {name: result for name in albums if (result := _finished(config, name)) is not None}
-    todo = [name for name in albums if name not in results]
+    results = _finished(config.storage, albums)
+    todo = {name: album for name, album in albums.items() if name not in results}
     print(f"{len(albums):,} people, {len(results):,} of them done before", flush=True)
     if todo:
         tracker = Tracker(tracking_uri(config.runs), "stage2")
         with tracker.run(Path(config.storage).name, key=config.storage) as run, ray_cluster(config.cluster):
             run.log_config(config)
-            queue = ray.remote(num_cpus=0)(IdentityQueue).remote(todo, config.attempts)
-            results |= _run_workers(Job(config, albums, tracker, run, queue, Board()), todo)
+            results |= _run_fleet(Job(config, tracker, run, Board()), todo)
+            failures = {name: result.error for name, result in results.items() if result.error}
+            storage.write_bytes(storage.join(config.storage, FAILURES), json.dumps(failures, indent=2).encode())
+            done = {"people": len(results) - len(failures), "people_failed": len(failures)}
+            run.log_metrics(done, samples=sum(result.samples for result in results.values()))
     return [results[name] for name in sorted(results)]
 
 
@@ -131,45 +165,35 @@ def _name_base(config: PersonalizeConfig) -> str:
         if config.training.delta_rank is not None:  # who edits with the deltas will look for their base there
             Identities(tracking_uri(config.runs)).check_base(content_hash(rig.state_dict()))
         return absolute(config.base)
+    begun = settings(config.storage).get("base")
+    if begun and begun.startswith(f"{BASE}:"):
+        return str(begun)  # the run goes on with the base that it began with, also when there is a newer one
     return f"{BASE}:{Identities(tracking_uri(config.runs)).ensure_base().version}"
 
 
-def _finished(config: PersonalizeConfig, name: str) -> IdentityResult | None:
-    """The result of an earlier run."""
-    file = storage.join(config.storage, name, RESULT)
-    return IdentityResult.from_json(storage.read_bytes(file)) if storage.exists(file) else None
+def _finished(place: str, albums: Mapping[str, AlbumPlace]) -> dict[str, IdentityResult]:
+    """The results of earlier runs that are of the albums as they are now."""
+    there = {PurePosixPath(file).parent.name for file in storage.list_files(place) if file.endswith(f"/{RESULT}")}
+
+    def read(name: str) -> IdentityResult | None:
+        try:
+            album = albums[name].fingerprint()
+        except DrigError:  # it is not there any more; what came of it is
+            album = None
+        return _done(storage.join(place, name), album)
+
+    names = [name for name in albums if name in there]
+    with ThreadPoolExecutor(READERS) as threads:
+        return {name: result for name, result in zip(names, threads.map(read, names), strict=True) if result}
 
 
-def find_albums(config: PersonalizeConfig) -> dict[str, str]:
-    """Album places by the identity's name. Raises DrigError for names and places that cannot be used."""
-    albums: dict[str, str] = {}
-    if config.photos is not None:
-        root = Path(absolute(config.photos))
-        if not root.is_dir():
-            raise DrigError(f"{root} is not a folder; give one that holds a folder or a video of each person")
-        places = [path for path in sorted(root.iterdir()) if not path.name.startswith(".")]
-        albums = {
-            path.name if path.is_dir() else path.stem: str(path) for path in places if path.is_dir() or is_video(path)
-        }
-        if not albums:
-            raise DrigError(
-                f"{root} holds no folder and no video of a person. For the photos of one person, give "
-                f"--albums NAME={config.photos}"
-            )
-    for album in config.albums:
-        name, equals, place = album.partition("=")
-        if not equals or not name or not place:
-            raise DrigError(f"--albums {album!r} is not NAME=PATH")
-        if name in albums:
-            raise DrigError(f"two albums are called {name!r}; an identity has one: give them different names")
-        if not storage.exists(place):
-            raise DrigError(f"the album of {name}, {place}, does not exist; check the path")
-        albums[name] = absolute(place)
-    for name in albums:
-        check_name(name)
-        if name == BASE:
-            raise DrigError(f"the name {BASE!r} is kept for the base rig; choose another name for this person")
-    return albums
+def _done(place: str, album: str | None) -> IdentityResult | None:
+    """The result in a person's folder, if it is registered and of the album with that fingerprint; None = of any."""
+    result = read_result(place)
+    if result is None or result.version is None:
+        return None
+    known = result.album.get("fingerprint")  # results from before there were any have none
+    return result if None in (album, known) or album == known else None
 
 
 @dataclass(frozen=True)
@@ -177,119 +201,131 @@ class Job:
     """What the driver sends to every worker."""
 
     config: PersonalizeConfig
-    albums: Mapping[str, str]
     tracker: Tracker
     run: Run
-    queue: Any
-    """The IdentityQueue's actor."""
     board: Board
 
 
-def _run_workers(job: Job, todo: Sequence[str]) -> dict[str, IdentityResult]:
-    """Run the workers until the queue is empty; a result for each identity."""
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-
-    # What TorchTrainer is made of, without its process group: these workers have nothing to say to each other.
-    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
-
-    config = job.config
-    trainer = DataParallelTrainer(
-        cast(Any, personalize_worker),
-        train_loop_config={"job": job},
-        scaling_config=ScalingConfig(num_workers=min(config.workers, len(todo)), use_gpu=use_gpu(config.cluster)),
-        run_config=RunConfig(
-            name="ray_train",
-            storage_path=config.storage,
-            failure_config=FailureConfig(max_failures=config.attempts * len(todo)),
-            callbacks=[_blame(job.queue)],
-        ),
-    )
+def _run_fleet(job: Job, todo: Mapping[str, AlbumPlace]) -> dict[str, IdentityResult]:
+    """A result for each identity."""
+    config, results, failed = job.config, dict[str, IdentityResult](), 0
+    queue = IdentityQueue({name: album.priority for name, album in todo.items()}, config.attempts)
+    gpus = config.gpus_per_worker if use_gpu(config.cluster) else 0
+    start = partial(ray.remote(num_cpus=1, num_gpus=gpus)(PersonWorker).remote, job)
     with board_bar(job.board, total=len(todo) * config.training.total, unit="sample", title="stage 2"):
-        trainer.fit()
-    finished: dict[str, bytes] = ray.get(job.queue.results.remote())
-    died = f"its worker died {config.attempts} times; see Ray's logs, the reason is often too little memory"
-    return {
-        name: IdentityResult.from_json(finished[name]) if name in finished else IdentityResult(name=name, error=died)
-        for name in todo
-    }
+        for name, came in run_fleet(start, queue, {name: album.place for name, album in todo.items()}, config.workers):
+            result = results[name] = _failure(name, came, config.attempts) if isinstance(came, Exception) else came
+            if result.error:
+                failed += 1
+                print(f"\n{name}: {result.error}", file=sys.stderr, flush=True)
+            logs.event(
+                "identity_failed" if result.error else "identity_finished",
+                identity=name,
+                reason=result.error or None,
+                rejected_photos=len(result.album.get("rejects", {})),
+                seconds=round(result.seconds, 3),
+            )
+            job.board.put({}, {"people": f"{len(results) - failed}/{len(todo)}", "failed": str(failed)})
+    return results
 
 
-def _blame(queue: Any) -> Any:
-    """A callback of Ray Train's controller that tells the queue which workers died, when it restarts all of them."""
-    from ray.train import UserCallback
-
-    class Blame(UserCallback):
-        def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-            for rank in worker_exceptions:
-                ray.get(queue.died.remote(rank))
-
-    return Blame()
+def _failure(name: str, error: Exception, attempts: int) -> IdentityResult:
+    if isinstance(error, ray.exceptions.RayError):
+        why = str(error).strip().splitlines()[-1]
+        return IdentityResult(name=name, error=f"its worker died {attempts} times, often of too little memory: {why}")
+    return IdentityResult(name=name, error=f"{type(error).__name__}: {error}")
 
 
-def personalize_worker(loop_config: dict[str, Any]) -> None:
-    """What one worker does: identities from the queue until there is none left."""
-    from ray import train as ray_train
-    from ray.train.torch import get_device
+class PersonWorker:
+    """Trains one person after the other; runs as an actor."""
 
-    job: Job = loop_config["job"]
-    rank, device = ray_train.get_context().get_world_rank(), str(get_device())
-    while (name := ray.get(job.queue.take.remote(rank))) is not None:
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._device = "cuda" if ray.get_gpu_ids() and torch.cuda.is_available() else "cpu"
+
+    def ready(self) -> None:
+        """Answers when the process is up."""
+
+    def work(self, name: str, album: str) -> IdentityResult:
+        """Raises what goes wrong, but for bad input, which is a result too: it does not spoil the process."""
         try:
-            result = _personalize_one(job, name, device)
+            return personalize_one(self._job, name, album, self._device)
         except DrigError as error:
-            result = IdentityResult(name=name, error=str(error))
-        except Exception as error:  # a mistake of ours: the other people must not suffer for it
-            traceback.print_exc()
-            result = IdentityResult(name=name, error=f"{type(error).__name__}: {error}")
-        logs.event(
-            "identity_failed" if result.error else "identity_finished",
-            identity=name,
-            reason=result.error or None,
-            rejected_photos=len(result.album.get("rejects", {})),
-            seconds=round(result.seconds, 3),
-        )
-        ray.get(job.queue.finish.remote(rank, result.to_json()))
+            return IdentityResult(name=name, error=str(error))
+        except Exception:
+            traceback.print_exc()  # into the worker's log, which has the line
+            raise
 
 
-def _personalize_one(job: Job, name: str, device: str) -> IdentityResult:
+def personalize_one(job: Job, name: str, album: str, device: str) -> IdentityResult:
+    """Train a person and register the result. Raises DrigError for an album that cannot be used."""
     config, place = job.config, storage.join(job.config.storage, name)
-    with job.tracker.run(name, key=place, parent=job.run, tags={"identity": name}) as run:
+    folder = work_folder(place)
+    with alone(folder), job.tracker.run(name, key=place, parent=job.run, tags={"identity": name}) as run:
+        if done := _done(place, fingerprint(album)):  # by the worker of a driver that was killed
+            return done
 
         def report(samples: int, metrics: dict[str, float]) -> None:
             job.board.put({name: samples}, {"loss": f"{metrics['loss']:.4f}"})
             run.log_metrics(metrics, samples=samples)
 
-        folder = work_folder(place)
+        identities = Identities(run.uri)
         result = train_identity(
             name,
-            job.albums[name],
-            _base_weights(config, run.uri),
+            album,
+            _base_weights(config, identities),
             config.training,
             holdout=config.holdout,
             mirror=config.mirror,
             early_stop=config.early_stop,
+            minutes=config.minutes,
+            force=config.force,
             aligned=config.aligned,
+            live=_live(identities, name),
             folder=folder,
             device=device,
             on_progress=report,
         )
         run.log_metrics(result.measures(), samples=result.samples)
-        run.log_file(folder / SHEET)
-        version = Identities(run.uri).register(name, folder / WEIGHTS, album_report=result.album, run_id=run.id)
-    result = replace(result, version=version, folder=place)
-    if storage.is_s3(place):
-        storage.upload_folder(folder, place)
-        shutil.rmtree(folder)
-    storage.write_bytes(storage.join(place, RESULT), result.to_json())
+        version = identities.register(
+            name,
+            folder / WEIGHTS,
+            album_report=result.album,
+            files=[folder / SHEET, folder / RESULT],
+            run_id=run.id,
+            live=not (result.beside_live and result.beside_live.fell),
+        )
+        result = replace(result, version=version, folder=place)
+        if storage.is_s3(place):
+            storage.upload_folder(folder, place)
+            shutil.rmtree(folder)
+        storage.write_bytes(storage.join(place, RESULT), result.to_json())  # last: with it the person is done
+    job.board.put({name: config.training.total})
     return result
 
 
-def _base_weights(config: PersonalizeConfig, uri: str) -> Path:
+def _live(identities: Identities, name: str) -> LiveVersion | None:
+    """The version to compare with; None where there is none, or none that could be served."""
+    try:
+        info, report = identities.get(name), identities.album_report(name)
+        if "used" not in report:
+            return None  # registered by hand: nobody knows which photos it has seen
+        return LiveVersion(
+            version=info.version,
+            weights=identities.fetch(name, info.version),
+            base=identities.fetch_base(name, info.version),
+            trained_on=frozenset(report["used"]) - frozenset(report["held_out"]),
+        )
+    except DrigError:
+        return None
+
+
+def _base_weights(config: PersonalizeConfig, identities: Identities) -> Path:
     """The rig to start from, as a file on this node."""
     assert config.base is not None, "the driver names it"
     name, _, version = config.base.rpartition(":")
     if name == BASE:
-        return Identities(uri).fetch(BASE, int(version))
+        return identities.fetch(BASE, int(version))
     return Path(config.base)
 
 
@@ -307,6 +343,11 @@ def report(results: Sequence[IdentityResult]) -> None:
             ssim = f"{result.before.ssim:.3f} > {result.after.ssim:.3f}"
         made = (str(result.version), result.album["photos"], f"{result.samples:,}", f"{result.seconds:.0f}")
         print(row.format(result.name, *made, psnr, ssim))
+        if (beside := result.beside_live) and beside.fell:
+            print(
+                f"  version {beside.live} stays live: {beside.live_psnr:.2f} dB on {beside.photos} photos that neither "
+                f"was trained on, version {result.version} {beside.own_psnr:.2f} dB"
+            )
         for warning in result.album["warnings"]:
             print(f"  {warning}")
         for key, reason in result.album["rejects"].items():

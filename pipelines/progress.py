@@ -7,6 +7,7 @@ what a restarted worker repeats is not counted twice, and a bar may go back wher
 import io
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -15,8 +16,10 @@ import ray
 from tqdm import tqdm
 
 from drig import logs
+from drig.tracking import Run
 
 POLL_S = 0.5
+LOG_S = 5.0
 
 
 class Positions:
@@ -49,6 +52,34 @@ class Board:
         """The sum of all positions, and the facts. Raises RayError while the board is being restarted."""
         total, facts = ray.get(self._actor.read.remote(), timeout=10.0)
         return total, facts
+
+
+class TrackedCounts:
+    """Counts of work on a bar and in MLflow: done, photos a second, seconds left, and what else is counted.
+
+    Args:
+        before: pieces that earlier runs of the same work have done; MLflow's curves go on there.
+    """
+
+    def __init__(self, drawn: Any, run: Run, *, before: int) -> None:
+        self._bar, self._run, self._before = drawn, run, before
+        self._started = self._logged = time.monotonic()
+
+    def put(self, done: int, **counts: int) -> None:
+        """So much of the bar's total is done, at least one piece."""
+        self._bar.set_postfix(counts, refresh=False)
+        self._bar.update(done - self._bar.n)
+        now = time.monotonic()
+        if now - self._logged >= LOG_S or done == self._bar.total:
+            seconds = now - self._started
+            metrics = {
+                "done": self._before + done,
+                f"{self._bar.unit}s_per_second": done / seconds,
+                "seconds_left": seconds / done * (self._bar.total - done),
+                **counts,
+            }
+            self._run.log_metrics(metrics, samples=self._before + done)
+            self._logged = now
 
 
 def bar(*, total: int, unit: str, title: str) -> Any:

@@ -35,10 +35,9 @@ from drig.errors import DrigError, PhotoRejected
 from drig.faces.controls import Controls
 from drig.faces.landmarks import LandmarkDetector
 from drig.faces.open_head import OpenHead
-from drig.faces.portraits import find_portrait
+from drig.faces.portraits import Portrait, find_portrait
 from drig.identities import BASE, Identities
 from drig.personalization import fit_album
-from drig.pictures import Picture
 from drig.report import write_report
 from drig.tracking import Tracker, tracking_uri
 from drig.training.config import TRAINING_PRESETS, TrainingConfig
@@ -171,7 +170,7 @@ def quickstart(config: QuickstartConfig) -> Path:
         run.log_config(config)
         with clock.step("albums of synthetic people (Ray)"):
             albums = render_people(folder / "albums", budget.identities, budget.album, config.seed + ALBUM_SEED)
-        with clock.step("personalisation (Ray Train)"):
+        with clock.step("personalisation (Ray)"):
             people = personalize.personalize(_personalization(config, albums))
             personalize.report(people)
         with clock.step("edits"):
@@ -230,6 +229,7 @@ def _extraction(config: QuickstartConfig, population: Path) -> ExtractConfig:
         aligned=True,
         finders=1,
         renderers=1,
+        runs=config.folder,
         cluster=config.cluster,
     )
 
@@ -254,6 +254,7 @@ def _personalization(config: QuickstartConfig, albums: Path) -> personalize.Pers
         runs=config.folder,
         training=replace(config.budget.stage2, seed=config.seed),
         holdout=config.budget.holdout,
+        force=True,  # the report shows what the doctor says; --fast has few photos
         cluster=config.cluster,
     )
 
@@ -284,11 +285,11 @@ class _Truth:
         self.person = sample_person(self.head, seed, int(name.removeprefix("person_")))
         self.editor = editor
 
-    def __call__(self, source: str, target: str, mode: str) -> Picture | None:
+    def __call__(self, source: str, target: str, mode: str) -> Portrait | None:
         shot, other = (sample_shot(self.person, int(Path(key).stem)) for key in (source, target))
         photo = render_portrait(self.head, self.person, shot.with_attributes(other, {mode}), PHOTO_SIZE).image
         try:
-            return find_portrait(photo, self.editor.detector, self.editor.size).image
+            return find_portrait(photo, self.editor.detector, self.editor.size)
         except PhotoRejected:
             return None
 

@@ -29,7 +29,7 @@ class Served:
 
 def edits_section(sheets: Sequence[EditSheet]) -> Section:
     """Every edit, and how far it is from the truth where that is known."""
-    rows = [["person", "edit", "PSNR to the true answer, stage 1 alone", "personalised"]]
+    rows = [["person", "edit", "PSNR of the face to the true answer, stage 1 alone", "personalised"]]
     for sheet in sheets:
         for made in sheet.edits:
             if (values := made.psnr()) is not None:
@@ -61,7 +61,7 @@ def people_section(people: Sequence[IdentityResult], own_album: Album | None) ->
     return Section("Personalisation", text, table=rows, images=pictures)
 
 
-def buffers_section(sheet: Path | None) -> Section:
+def buffers_section(sheet: str | None) -> Section:
     """Samples of the store."""
     pictures = [] if sheet is None else [("random faces of the store", np.asarray(Image.open(sheet)))]
     text = "What the network is told of a face: the fitted head, rendered; its normals; its albedo."

@@ -2,17 +2,21 @@
 
 import hashlib
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 
 from drig import logs, storage
 from drig.config import flatten, to_yaml
 from drig.errors import DrigError
 
 CONFIG = "config.yaml"
+LOCK_S = 120
+"""How long to wait for who works on the same: a worker outlives its killed driver by seconds."""
 
 
 def absolute(place: str | Path) -> str:
@@ -27,10 +31,8 @@ def open_run(place: str, config: Any, *, changeable: Collection[str]) -> None:
     a component, `cluster`. A setting that the folder's config.yaml lacks is newer than the run, and no difference.
     Raises DrigError, naming what differs, where the folder holds a run with other settings.
     """
-    file = storage.join(place, CONFIG)
     wanted = flatten(config)
-    if storage.exists(file):
-        found = _flat(yaml.safe_load(storage.read_bytes(file)))
+    if found := settings(place):
         differences = [
             f"{name} {found.get(name)} there, {value} here"
             for name, value in wanted.items()
@@ -42,7 +44,29 @@ def open_run(place: str, config: Any, *, changeable: Collection[str]) -> None:
                 "Give the same settings to continue it, or another folder for a new run."
             )
         logs.event("run_resumed", place=place)
-    storage.write_bytes(file, to_yaml(config).encode())
+    storage.write_bytes(storage.join(place, CONFIG), to_yaml(config).encode())
+
+
+def settings(place: str) -> dict[str, Any]:
+    """Those of the run in a folder, by dotted names; empty where there is no run."""
+    file = storage.join(place, CONFIG)
+    return _flat(yaml.safe_load(storage.read_bytes(file))) if storage.exists(file) else {}
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Work in a folder that no other process works in; the system frees it when the process ends, however it ends.
+
+    Raises DrigError where another one keeps it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder.with_name(f".{folder.name}.lock"), timeout=LOCK_S):
+            yield
+    except Timeout:
+        raise DrigError(
+            f"another process works in {folder}; wait for it, or end it, and give the command again"
+        ) from None
 
 
 def work_folder(place: str) -> Path:

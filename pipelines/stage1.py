@@ -9,6 +9,7 @@ checkpoints; what is trained, and how, is `drig.training`.
 
 import hashlib
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -16,14 +17,16 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
+import ray
 import torch
 import torch.distributed as dist
+from torch.utils.data import Dataset, Subset
 
 from drig import config as configs
 from drig import logs, storage
-from drig.data.mirroring import with_mirror_images
+from drig.data.mirroring import Item, with_mirror_images
 from drig.data.photos import save_png, to_photo
-from drig.data.store import MANIFEST, Manifest, StoreDataset, StoreKind
+from drig.data.store import MANIFEST, Manifest, PackedDataset, StoreDataset, StoreKind
 from drig.diffusion.network import RIG_PRESETS, Rig, RigConfig
 from drig.diffusion.samplers import ddim
 from drig.diffusion.weights import load_weights, save_weights
@@ -33,11 +36,13 @@ from drig.pictures import contact_sheet, to_picture
 from drig.randomness import derive_seed, torch_generator
 from drig.shipped_base import SHIPPED_BASE
 from drig.tracking import Run, Tracker, tracking_uri
-from drig.training.checkpoints import adopt
 from drig.training.config import CHANGEABLE, TRAINING_PRESETS, TrainingConfig
 from drig.training.loop import WEIGHTS, train
+from drig.training.objective import Objective
+from drig.versions import code_version, versions
 from pipelines.cluster import ClusterConfig, ray_cluster, use_gpu
 from pipelines.progress import Board, board_bar
+from pipelines.ray_checkpoints import FOLDER, CheckpointUpload, drop_torn_list, fetch_checkpoint
 from pipelines.run_folder import absolute, open_run
 
 RESULT = "result.json"
@@ -45,6 +50,12 @@ SHIPPED = "shipped"
 """What `start` calls the base rig that drig ships."""
 COPY_TIMEOUT_S = 7200
 """How long workers wait for one of them to copy the dataset to their node."""
+OWN_RAY_TIMEOUT_S = 30
+"""How long to wait for CPUs of a Ray of its own, which nobody adds any to."""
+START_ATTEMPT_S = 60
+"""After how long Ray Train begins anew to wait for CPUs or GPUs."""
+GRID_TIMESTEPS = (125, 375, 625, 875)
+"""The middle of each quarter: where checkpoints are measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,11 +78,20 @@ class Stage1Config:
     mirror: bool = False
     """Train on the portraits' mirror images too."""
     workers: int = 2
-    """Processes that train together; each has a GPU where there are any."""
+    """Processes that train together, any number up to the batch; each has a GPU where there are any. They share each
+    batch, so their number changes the speed alone."""
+    min_workers: int | None = None
+    """Go on with as few where machines are lost, and with more as they come back. None = wait for all `workers`."""
+    start_timeout: int = 1800
+    """Seconds to wait on a cluster for CPUs or GPUs, which its autoscaler may have to start: at the start, and in all
+    after losses."""
     max_failures: int = 3
     """Restarts after lost workers before giving up."""
     grid: int = 8
-    """Portraits of the dataset that every checkpoint reconstructs, for looking at. 0 = none."""
+    """Portraits of the dataset that every checkpoint reconstructs, for looking at, and by whose loss the best
+    checkpoint is known. 0 = none."""
+    hold_out: bool = False
+    """Do not train on the portraits of the grid."""
     register: bool = True
     """Make the result the base rig that identities start from."""
     half: bool = False
@@ -80,10 +100,16 @@ class Stage1Config:
     """Where it runs."""
 
     def __post_init__(self) -> None:
-        for name, least in (("workers", 1), ("max_failures", 0), ("grid", 0)):
+        for name, least in (("workers", 1), ("start_timeout", 1), ("max_failures", 0), ("grid", 0)):
             if getattr(self, name) < least:
                 raise DrigError(f"{name} is {getattr(self, name)}; give {least} or more")
-        self.training.share(self.workers)  # a batch that the workers cannot share is an error before anything starts
+        if not 1 <= self.least_workers <= self.workers:
+            raise DrigError(f"min_workers is {self.min_workers}; give 1 to {self.workers}, the number of workers")
+        self.training.share(0, self.workers)  # more workers than samples are an error before anything starts
+
+    @property
+    def least_workers(self) -> int:
+        return self.workers if self.min_workers is None else self.min_workers
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -125,7 +151,7 @@ class Stage1Result:
     """Its version as the base rig of the identities; None if it was not registered."""
     samples_seen: int
     metrics: dict[str, float]
-    """The last report: loss, loss_quarter_1..4, gradient_norm, samples_per_second, learning_rate."""
+    """The last report, as `drig.training.loop.TrainingResult` has it."""
     run_id: str
     """Of the MLflow run."""
 
@@ -135,6 +161,8 @@ _CHANGEABLE = {  # what the same run may be continued with other values of
     "storage",
     "runs",
     "workers",
+    "min_workers",
+    "start_timeout",
     "max_failures",
     "grid",
     "register",
@@ -156,6 +184,8 @@ def fit(config: Stage1Config) -> Stage1Result:
     tracker = Tracker(tracking_uri(config.runs), "stage1")
     with tracker.run(Path(config.storage).name, key=config.storage) as run, ray_cluster(config.cluster):
         run.log_config(configs.to_dict(config))
+        run.set_tags({"code": code_version(), "data.manifest": _manifest_hash(config.dataset), **_version_tags()})
+        _require_room(config)
         outcome = _fit(Job(config, kind, run, Board()))
         version = _register(config, run) if config.register else None
     result = Stage1Result(storage.join(config.storage, WEIGHTS), version, run_id=run.id, **outcome)
@@ -177,6 +207,15 @@ def _kind(config: Stage1Config) -> StoreKind:
             f"Extract buffers with --size {config.rig.size}, or choose a network of {kind.size} px."
         )
     return kind
+
+
+def _manifest_hash(dataset: str) -> str:
+    """SHA-256 of the dataset's manifest, which names its shards: the same portraits, the same hash."""
+    return hashlib.sha256(storage.read_bytes(storage.join(dataset, MANIFEST))).hexdigest()
+
+
+def _version_tags() -> dict[str, str]:
+    return {f"version.{name}": value for name, value in versions().items()}
 
 
 def _finished(config: Stage1Config) -> Stage1Result | None:
@@ -207,21 +246,52 @@ class Job:
     board: Board
 
 
+def _require_room(config: Stage1Config) -> None:
+    """Wait for CPUs or GPUs for the least number of workers; an autoscaler sees that they are wanted.
+
+    Raises DrigError if they don't come in time. Ray Train would wait for them without end.
+    """
+    from ray.util.placement_group import placement_group, remove_placement_group
+
+    kind, least = "GPU" if use_gpu(config.cluster) else "CPU", config.least_workers
+    joined = config.cluster.address or os.environ.get("RAY_ADDRESS")
+    group = placement_group([{kind: 1.0}] * least)
+    try:
+        if group.wait(config.start_timeout if joined else OWN_RAY_TIMEOUT_S):
+            return
+    finally:
+        remove_placement_group(group)
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    raise DrigError(
+        f"{least} workers need {least} {kind}s; Ray has {resources.get(kind, 0):g}, and some may be in use. Give fewer "
+        "--workers, --min_workers, or a cluster with more; --cluster.cpus are what a Ray of its own schedules on."
+    )
+
+
 def _fit(job: Job) -> dict[str, Any]:
     """Run the workers to the end; what rank 0 returns."""
-    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
+    from ray.train import CheckpointConfig, ControllerError, FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
     from ray.train.torch import TorchConfig, TorchTrainer
 
     config = job.config
-    trainer: Any = TorchTrainer(  # its annotations are those of the older trainer, without return values
+    drop_torn_list(config.storage)
+    elastic = config.least_workers < config.workers
+    # Their annotations are those of the older trainer, without elasticity and return values.
+    trainer: Any = TorchTrainer(
         cast(Any, train_worker),
         train_loop_config={"job": job},
         torch_config=TorchConfig(timeout_s=COPY_TIMEOUT_S),
-        scaling_config=ScalingConfig(num_workers=config.workers, use_gpu=use_gpu(config.cluster)),
+        scaling_config=ScalingConfig(
+            num_workers=cast(Any, (config.least_workers, config.workers) if elastic else config.workers),
+            use_gpu=use_gpu(config.cluster),
+        ),
         run_config=RunConfig(
-            name="ray_train",
+            name=FOLDER,
             storage_path=config.storage,
-            failure_config=FailureConfig(max_failures=config.max_failures),
+            failure_config=cast(Any, FailureConfig)(
+                max_failures=config.max_failures,
+                controller_failure_limit=-(-config.start_timeout // START_ATTEMPT_S),
+            ),
             checkpoint_config=CheckpointConfig(num_to_keep=config.training.keep),
         ),
     )
@@ -234,6 +304,11 @@ def _fit(job: Job) -> dict[str, Any]:
             if isinstance(failure, DrigError):
                 raise failure from error
         raise
+    except ControllerError as error:
+        raise DrigError(
+            f"the {config.workers} workers were not started again: {error.controller_failure}. The same command goes "
+            "on from the last checkpoint; give fewer --workers or --min_workers where machines are gone."
+        ) from error
 
 
 def train_worker(loop_config: dict[str, Any]) -> dict[str, Any]:
@@ -254,15 +329,17 @@ def train_worker(loop_config: dict[str, Any]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="drig-stage1-") as scratch:
         # Restore
         workdir = Path(scratch)
-        if (checkpoint := ray_train.get_checkpoint()) is not None:
-            with checkpoint.as_directory() as folder:
-                adopt(Path(folder), workdir)
+        fetch_checkpoint(config.storage, workdir)
         # Loop
-        reporter = Reporter(job, dataset, device)
+        grid = evenly(len(dataset), config.grid)
+        kept: Dataset[Item] = PackedDataset(dataset.store)
+        if config.hold_out:
+            kept = Subset(kept, [i for i in range(len(dataset)) if i not in grid])
+        reporter = Reporter(job, [dataset[i] for i in grid], device)
         result = train(
             config.training,
             rig,
-            with_mirror_images(dataset) if config.mirror else dataset,
+            with_mirror_images(kept) if config.mirror else kept,
             workdir=workdir,
             rank=rank,
             world_size=world_size,
@@ -270,6 +347,7 @@ def train_worker(loop_config: dict[str, Any]) -> dict[str, Any]:
             on_checkpoint=reporter.checkpoint,
         )
         # Report
+        reporter.upload.finish()
         if rank == 0:
             assert result.weights is not None, "nothing asks the loop to stop early"
             _publish(job, result.weights)
@@ -309,14 +387,21 @@ def _publish(job: Job, weights: Path) -> None:
     storage.write_bytes(storage.join(job.config.storage, WEIGHTS), complete.read_bytes())
 
 
-class Reporter:
-    """Where the loop's reports go: the progress bar and MLflow, sample grids, checkpoints to Ray Train's storage."""
+def evenly(length: int, count: int) -> list[int]:
+    """`count` places, or all, evenly over `length`."""
+    count = min(count, length)
+    return [i * length // count for i in range(count)]
 
-    def __init__(self, job: Job, dataset: StoreDataset, device: torch.device) -> None:
+
+class Reporter:
+    """Where the loop's reports go: the progress bar and MLflow, sample grids, checkpoints to the run's folder."""
+
+    def __init__(self, job: Job, fixed: list[Item], device: torch.device) -> None:
+        """fixed: the portraits that every checkpoint reconstructs and is measured on."""
         self.job = job
         self.device = device
-        count = min(job.config.grid, len(dataset))
-        self.fixed = [dataset[i * len(dataset) // count] for i in range(count)]
+        self.fixed = fixed
+        self.upload = CheckpointUpload(job.config.storage)
 
     def progress(self, samples: int, metrics: dict[str, float]) -> None:
         self.job.board.put({"stage1": samples}, {"loss": f"{metrics['loss']:.4f}"})
@@ -324,32 +409,40 @@ class Reporter:
 
     def checkpoint(self, folder: Path | None, samples: int, metrics: dict[str, float]) -> None:
         """Called on every rank, since Ray Train waits for all; `folder` is rank 0's alone."""
-        from ray import train as ray_train
+        loss = self._look(folder, samples) if folder is not None and self.fixed else None
+        measured = metrics if loss is None else {**metrics, "loss_grid": loss}
+        self.upload.report(folder, f"checkpoint_{samples:012d}", {**measured, "samples_seen": samples}, loss)
 
-        if folder is not None and self.fixed:
-            self._log_grid(folder, samples)
-        ray_train.report(
-            {**metrics, "samples_seen": samples},
-            checkpoint=None if folder is None else ray_train.Checkpoint.from_directory(folder),
-            checkpoint_dir_name=f"checkpoint_{samples:012d}",
-        )
         if folder is not None:
             logs.event("checkpoint", place=self.job.config.storage, samples=samples, loss=metrics.get("loss"))
 
-    def _log_grid(self, folder: Path, samples: int) -> None:
-        """What the weights that a user would get make of the same portraits, from the same noise every time."""
-        averaged = folder / "ema.safetensors"
+    @torch.no_grad()
+    def _look(self, folder: Path, samples: int) -> float:
+        """Log what the weights that a user would get make of the fixed portraits, from the same noise every time.
+
+        Returns their loss, at the same timesteps every time.
+        """
+        averaged, config = folder / "ema.safetensors", self.job.config.training
         rig = load_weights(averaged if averaged.exists() else folder / "rig.safetensors").rig.to(self.device)
-        image = torch.stack([item["image"] for item in self.fixed])  # (N, 3, S, S)
-        buffers = torch.stack([item["buffers"] for item in self.fixed])  # (N, 9, S, S)
-        noise = torch.randn(image.shape, generator=torch_generator(self.job.config.training.seed, "grid"))
-        with torch.no_grad():
-            code = rig.encode(image.to(self.device))
-            made = ddim(rig, noise.to(self.device), buffers.to(self.device), code)  # (N, 3, S, S)
+        objective = Objective(
+            rig, train_encoder=False, autocast=None, p2_k=config.p2_k, background_weight=config.background_weight
+        ).eval()
+        image = torch.stack([item["image"] for item in self.fixed]).to(self.device)  # (N, 3, S, S)
+        buffers = torch.stack([item["buffers"] for item in self.fixed]).to(self.device)  # (N, 9, S, S)
+        noise = torch.randn(image.shape, generator=torch_generator(config.seed, "grid")).to(self.device)
+        code = rig.encode(image)  # (N, Z)
+        losses = [
+            objective(image, buffers, noise, torch.full((len(image),), t, device=self.device), code)
+            for t in GRID_TIMESTEPS
+        ]
+        loss = torch.stack(losses).mean().item()
+        self.job.run.log_metrics({"loss_grid": loss}, samples=samples)
+        made = ddim(rig, noise, buffers, code)  # (N, 3, S, S)
         rows = [[*to_photo(image)], [to_picture(b[:3]) for b in buffers], [*to_photo(made)]]
         sheet = contact_sheet(rows, labels=["portrait", "rendered", "reconstruction"])
         save_png(storage.join(self.job.config.storage, "samples", f"{samples:012d}.png"), sheet)
         self.job.run.log_image(f"samples/{samples:012d}", sheet)
+        return loss
 
 
 def report(result: Stage1Result) -> None:

@@ -6,7 +6,8 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from drig.cli import VERBS, EditConfig, main
+from drig.cli import VERBS, main
+from drig.commands.editing import EditConfig
 from drig.data.photos import read_photo
 from drig.diffusion.samplers import SAMPLERS
 

@@ -5,6 +5,7 @@ import pickle
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,6 +92,68 @@ def test_the_same_weights_are_not_registered_twice(identities: Identities, tmp_p
     weights = rig_file(tmp_path, 1.0)
     first = identities.register("ada", weights, album_report={"photos": 10})
     assert identities.register("ada", weights, album_report={"photos": 10}) == first
+
+
+def test_a_version_that_is_not_better_is_kept_and_the_live_one_stays(identities: Identities, tmp_path: Path) -> None:
+    first = identities.register("ada", rig_file(tmp_path, 1.0), album_report=None, live=False)  # there is no other
+    second = identities.register("ada", rig_file(tmp_path, 2.0), album_report=None, live=False)
+    assert (identities.get("ada").version, identities.get("ada", second).version) == (first, second)
+    identities.register("ada", rig_file(tmp_path, 2.0), album_report=None)
+    assert identities.get("ada").version == second
+
+
+def test_files_are_kept_with_the_version(identities: Identities, tmp_path: Path) -> None:
+    sheet = tmp_path / "sheet.png"
+    sheet.write_bytes(b"before and after")
+    identities.register("ada", rig_file(tmp_path, 1.0), album_report={"photos": 10}, files=[sheet])
+    assert identities.fetch("ada").with_name("sheet.png").read_bytes() == b"before and after"
+
+
+def test_what_was_cut_short_before_it_was_live_is_not_registered_twice(
+    identities: Identities, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Identities, "_set_live", killed)
+        with pytest.raises(KeyboardInterrupt):
+            identities.register("ada", rig_file(tmp_path, 1.0), album_report={"photos": 10})
+    assert identities.list() == []
+    assert identities.register("ada", rig_file(tmp_path, 1.0), album_report={"photos": 10}) == 1
+    assert identities.get("ada").version == 1
+
+
+def test_registered_at_the_same_time_the_first_is_kept(
+    identities: Identities, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by two replicas that both find no base: neither sees the other's version before it has made its own."""
+    versions = Identities._versions
+
+    def blind(self: Identities, *wanted: Any) -> Any:
+        monkeypatch.setattr(Identities, "_versions", versions)
+        return []
+
+    first = identities.register_base(rig_file(tmp_path, 1.0))
+    monkeypatch.setattr(Identities, "_versions", blind)
+    assert identities.register_base(rig_file(tmp_path, 1.0)) == first
+    assert identities.get(BASE).version == first
+    assert identities.fetch(BASE).exists()
+    with pytest.raises(UnknownIdentity, match="has no version"):
+        identities.get(BASE, first + 1)
+
+
+def test_identities_move_with_the_folder_of_runs(tmp_path: Path) -> None:
+    old, new = tmp_path / "old runs", tmp_path / "new"
+    there = Identities(f"sqlite:///{old}/mlflow.db")
+    there.register("ada", rig_file(tmp_path, 1.0), album_report={"photos": 10})
+    old.rename(new)
+    here = Identities(f"sqlite:///{new}/mlflow.db")
+    assert here.fetch("ada").is_relative_to(new)
+    assert here.album_report("ada") == {"photos": 10}
+    here.register("ada", rig_file(tmp_path, 2.0), album_report={"photos": 11})
+    assert here.fetch("ada").is_relative_to(new)
+    assert not old.exists()
 
 
 def test_weights_are_kept_with_the_run_that_trained_them(identities: Identities, tmp_path: Path) -> None:

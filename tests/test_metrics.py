@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from drig.metrics import psnr, ssim
+from drig.metrics import face_region, psnr, ssim
 
 
 def noise(seed: int) -> NDArray[np.uint8]:
@@ -54,3 +54,11 @@ def test_what_does_not_follow_the_convention_is_refused(metric: Callable[..., fl
         metric(picture[:16], picture)
     with pytest.raises(ValueError, match="True"):
         metric(picture, picture, np.zeros(picture.shape[:2], np.bool_))
+
+
+def test_the_face_region_is_the_hull_of_the_landmarks() -> None:
+    square = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5], [0.0, 0.0]])
+    region = face_region(square, 64)
+    assert region.mean() == pytest.approx(0.25, abs=0.02)
+    assert region[32, 32]
+    assert not region[4, 32]

@@ -31,6 +31,18 @@ def test_listing_is_sorted_full_and_recursive_on_request(root: str) -> None:
     assert storage.list_files(root, recursive=False) == everything[:2]
 
 
+def test_sizes_are_those_of_all_files_below_or_of_the_one(root: str) -> None:
+    files = {storage.join(root, *name.split("/")): len(name) for name in ("ann/0.png", "ann/deep/1.png", "anna.mp4")}
+    for file, size in files.items():
+        storage.write_bytes(file, b"x" * size)
+    assert storage.file_sizes(root) == files
+    video = storage.join(root, "anna.mp4")
+    assert storage.file_sizes(video) == {video: files[video]}
+    assert len(storage.file_sizes(storage.join(root, "ann"))) == 2
+    with pytest.raises(DrigError, match="absent"):
+        storage.file_sizes(storage.join(root, "absent"))
+
+
 def test_a_folder_survives_upload_and_download(root: str, tmp_path: Path) -> None:
     source = tmp_path / "source"
     (source / "shards").mkdir(parents=True)

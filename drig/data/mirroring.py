@@ -1,10 +1,12 @@
 """Faces left for right: twice the training data for what both sides have in common."""
 
-from torch import Tensor
+import torch
 from torch.utils.data import ConcatDataset, Dataset
 
-Item = dict[str, Tensor]
-"""image (3, S, S) in [-1, 1] and buffers (9, S, S)."""
+from drig.data.items import Item
+
+# A mirror reverses what is odd in x: the spherical harmonics x, x y and x z of the light, and the normals' x.
+_LIGHT = torch.tensor([1.0, -1, 1, 1, -1, -1, 1, 1, 1])[:, None]
 
 
 def with_mirror_images(items: Dataset[Item]) -> Dataset[Item]:
@@ -13,7 +15,7 @@ def with_mirror_images(items: Dataset[Item]) -> Dataset[Item]:
 
 
 class Mirrored(Dataset[Item]):
-    """Another data set's items with left and right exchanged; normals point the other way too."""
+    """Another data set's items, packed or not, with left and right exchanged; normals point the other way too."""
 
     def __init__(self, items: Dataset[Item]) -> None:
         self.items = items
@@ -22,7 +24,12 @@ class Mirrored(Dataset[Item]):
         return len(self.items)  # type: ignore[arg-type]
 
     def __getitem__(self, index: int) -> Item:
-        item = self.items[index]
-        buffers = item["buffers"].flip(-1)
-        buffers[3] *= -1
-        return {"image": item["image"].flip(-1), "buffers": buffers}
+        item = dict(self.items[index])
+        light = item.pop("light", None)
+        mirrored = {name: planes.flip(-1) for name, planes in item.items()}
+        if light is None:
+            mirrored["buffers"][3] *= -1
+        else:
+            mirrored["normal"][0] *= -1
+            mirrored["light"] = light * _LIGHT
+        return mirrored

@@ -4,9 +4,12 @@ A photo is (H, W, 3) uint8 sRGB; the network's form of it is (3, H, W) float32 i
 """
 
 import io
+import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import av
 import numpy as np
@@ -15,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from drig import storage
-from drig.errors import DrigError, PhotoRejected
+from drig.errors import DrigError, MissingFile, PhotoRejected
 
 Photo = NDArray[np.uint8]  # (H, W, 3)
 
@@ -24,6 +27,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")  # told by content, neve
 # HEIC is listed though it cannot be read, so that a phone's photos become rejects with a reason instead of vanishing.
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".heic", ".heif", ".avif")
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm")
+_FRAME = re.compile(r"(.*)#t=(\d+\.\d{3})", re.DOTALL)  # as the W3C's Media Fragments name a moment of a video
 
 
 def read_photo(source: str | Path | bytes) -> Photo:
@@ -67,16 +71,18 @@ def _upright_rgb(picture: Image.Image) -> Photo:
     return np.array(picture.convert("RGB"))
 
 
-def list_photos(folder: str | Path, *, recursive: bool = False) -> list[str]:
-    """Paths or URIs of the photos in a folder, by suffix, sorted; hidden files are left out.
+def list_photos(folder: str | Path, *, recursive: bool = False, videos: bool = False) -> list[str]:
+    """Paths or URIs of the photos in a folder, and of the videos if wanted, by suffix, sorted; no hidden files.
 
     Raises DrigError for a missing folder or one without a photo.
     """
+    suffixes = (*PHOTO_SUFFIXES, *VIDEO_SUFFIXES) if videos else PHOTO_SUFFIXES
     files = storage.list_files(folder, recursive=recursive)
-    photos = [f for f in files if Path(f).suffix.lower() in PHOTO_SUFFIXES and not Path(f).name.startswith(".")]
+    photos = [f for f in files if Path(f).suffix.lower() in suffixes and not Path(f).name.startswith(".")]
     if not photos:
+        what = "photo and no video" if videos else "photo"
         hint = "" if recursive else " (subfolders are not searched)"
-        raise DrigError(f"{folder} holds no photo{hint}; allowed are {', '.join(PHOTO_SUFFIXES)}.")
+        raise DrigError(f"{folder} holds no {what}{hint}; allowed are {', '.join(suffixes)}.")
     return photos
 
 
@@ -84,18 +90,29 @@ def is_video(path: str | Path) -> bool:
     return Path(path).suffix.lower() in VIDEO_SUFFIXES
 
 
-def video_seconds(path: str | Path) -> float:
-    """Length of a video; 0 where the file does not say. Raises DrigError as `video_frames` does."""
-    with _video(path) as video:
-        return float((video.duration or 0) / av.time_base)
+def video_seconds(source: str | Path | bytes) -> float:
+    """From a video's first picture to the end of its last, counted where the file does not say.
+
+    Raises as `video_frames` does.
+    """
+    with _video(source) as video:
+        stream = video.streams.video[0]
+        if stream.duration:
+            return float(stream.duration * (stream.time_base or 0))
+        packets = [packet for packet in video.demux(stream) if packet.pts is not None]
+        ends = [float(((packet.pts or 0) + (packet.duration or 0)) * packet.time_base) for packet in packets]
+        return max(ends, default=0.0) - _first_second(stream)
 
 
-def video_frames(path: str | Path, *, every_s: float = 0.5, limit: int | None = None) -> Iterator[tuple[float, Photo]]:
+def video_frames(
+    source: str | Path | bytes, *, every_s: float = 0.5, limit: int | None = None
+) -> Iterator[tuple[float, Photo]]:
     """Upright frames of a video, at least `every_s` seconds apart: (time in seconds, (H, W, 3) uint8 RGB).
 
-    Stops after `limit` frames; None = the whole video. Raises DrigError if the file is missing or no video.
+    Stops after `limit` frames; None = the whole video. A path where there is no file raises MissingFile; a file that is
+    no video raises PhotoRejected.
     """
-    with _video(path) as video:
+    with _video(source) as video:
         stream = video.streams.video[0]
         stream.thread_type = "AUTO"
         found, next_time = 0, 0.0
@@ -105,23 +122,68 @@ def video_frames(path: str | Path, *, every_s: float = 0.5, limit: int | None = 
                 continue
             if limit is not None and found >= limit:
                 return
-            # Phones store frames as the sensor lies and the angle (counter-clockwise) beside them.
-            yield time, np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90))
+            yield time, _upright_frame(frame)
             found, next_time = found + 1, time + every_s
 
 
+def video_frame(source: str | Path | bytes, second: float) -> Photo:
+    """The upright frame at a time after the first one, (H, W, 3) uint8 RGB. Raises as `video_frames` does.
+
+    It is decoded from the key frame before it, whatever was read before: the same pixels every time.
+    """
+    with _video(source) as video:
+        stream = video.streams.video[0]
+        first = _first_second(stream)
+        if second > 0:
+            video.seek(round((first + second) * av.time_base))
+        for frame in video.decode(stream):
+            if float(frame.time or 0.0) - first >= second - 1e-3:  # names of frames are in milliseconds
+                return _upright_frame(frame)
+    raise PhotoRejected(f"the video has no picture any more at {second:.3f} s")
+
+
+def frame_names(video: str, seconds: float, every_s: float) -> list[str]:
+    """Names for the frames of a video of this length, one every so many seconds: `clip.mp4#t=0.500`."""
+    count = max(1, math.ceil(seconds / every_s - 1e-6))
+    return [f"{video}#t={i * every_s:.3f}" for i in range(count)]
+
+
+def split_frame_name(name: str) -> tuple[str, float] | None:
+    """The video and the second that a name from `frame_names` stands for; None if it is a photo's."""
+    match = _FRAME.fullmatch(name)
+    return (match[1], float(match[2])) if match and is_video(match[1]) else None
+
+
+def _first_second(stream: av.VideoStream) -> float:
+    return float((stream.start_time or 0) * (stream.time_base or 0))
+
+
+def _upright_frame(frame: av.VideoFrame) -> Photo:
+    # Phones store frames as the sensor lies and the angle (counter-clockwise) beside them.
+    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90))
+
+
 @contextmanager
-def _video(path: str | Path) -> Iterator[av.container.InputContainer]:
-    opened = io.BytesIO(storage.read_bytes(path)) if storage.is_s3(path) else str(path)
+def _video(source: str | Path | bytes) -> Iterator[av.container.InputContainer]:
+    name = "the file" if isinstance(source, bytes) else str(source)
     try:
-        with av.open(opened, "r") as video:
+        # Opened here and not by FFmpeg, whose errors do not tell a damaged file from a disk that does not answer.
+        with _stream(source) as file, av.open(file, "r") as video:
             if not video.streams.video:
-                raise DrigError(f"{path} holds no pictures; give a video file.")
+                raise PhotoRejected(f"{name} holds no pictures; give a video file.")
             yield video
+    except av.FFmpegError as error:
+        raise PhotoRejected(f"{name} is not a video that can be read: {error}") from error
     except FileNotFoundError as error:
-        raise DrigError(f"{path} does not exist; check the path.") from error
-    except (av.FFmpegError, OSError) as error:
-        raise DrigError(f"{path} is not a video that can be read: {error}") from error
+        raise MissingFile(f"{name} does not exist; check the path.") from error
+    except OSError as error:
+        raise DrigError(f"cannot read {name}: {error.strerror or error}.") from error
+
+
+def _stream(source: str | Path | bytes) -> BinaryIO:
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
+    return io.BytesIO(storage.read_bytes(source)) if storage.is_s3(source) else Path(source).open("rb")
 
 
 def save_png(path: str | Path, picture: NDArray[np.uint8]) -> None:

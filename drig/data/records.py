@@ -1,8 +1,7 @@
 """One record of the buffer store and its bytes; `docs/buffer-store.md` is the written format.
 
-A record is a safetensors file in memory. Photo and buffers are kept as 8-bit planes, each row less the row above it,
-compressed with zstd: on portraits this is smaller than PNG and is read six times as fast. The light's shading is not
-kept but computed on read.
+A record is a safetensors file in memory. Photo and buffers are kept as 8-bit planes (`drig.data.frames`). The light's
+shading is not kept but computed on read.
 
 Precision, a decision: normals and albedo in steps of 1/127 take 61 KiB a face at 256 px (65 on the disk, with all else
 but the photo) and put the rendered buffer 52 dB or more from the float one (`benchmarks/store.py`, on the open head).
@@ -19,13 +18,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 import safetensors.numpy
 import torch
 from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
+from drig.data.frames import Planes, compress, expand
 from drig.errors import DrigError
 from drig.faces.lighting import shade_image
 
@@ -34,14 +33,12 @@ if TYPE_CHECKING:
     from drig.faces.codes import FaceCodes
 
 FORMAT = "drig-buffers"
-VERSION = 1
-
-_STEPS = np.float32(127)
-_ZSTD_LEVEL = 9  # 6% smaller than level 3, for some 20 ms a face; reading is as fast
+VERSION = 2
+STEPS = np.float32(127)
+"""Normals and albedo are kept in units of 1 / STEPS."""
 
 _DTYPES = {"U8": np.uint8, "I32": np.int32, "F32": np.float32}
 
-Planes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
 
@@ -138,12 +135,12 @@ def encode(record: Record) -> bytes:
     top, left, height, width = box = _face_box(record.alpha)
     face = np.s_[:, top : top + height, left : left + width]
     covered = record.alpha[None][face]
-    normal = np.rint(np.clip(record.normal[face], -1, 1) * _STEPS).astype(np.int8).view(np.uint8)
-    albedo = np.rint(np.clip(record.albedo[face], 0, 1) * _STEPS).astype(np.uint8)
+    normal = np.rint(np.clip(record.normal[face], -1, 1) * STEPS).astype(np.int8).view(np.uint8)
+    albedo = np.rint(np.clip(record.albedo[face], 0, 1) * STEPS).astype(np.uint8)
     buffers = np.concatenate([_smear(np.concatenate([normal, _less_green(albedo)]), covered[0]), covered])  # (7, h, w)
     arrays: dict[str, NDArray[Any]] = {
-        "image": _compress(_less_green(record.image.transpose(2, 0, 1))),
-        "buffers": _compress(buffers),
+        "image": compress(_less_green(record.image.transpose(2, 0, 1))),
+        "buffers": compress(buffers),
         "box": np.array(box, np.int32),
         **{f"codes.{name}": np.ascontiguousarray(code, np.float32) for name, code in record.codes.items()},
     }
@@ -165,15 +162,13 @@ def decode(content: bytes | memoryview) -> Record:
     with _intact():
         about, arrays = _parse(content)
         size = about["size"]
-        buffers = np.zeros((7, size, size), np.uint8)
-        face, planes = _buffer_planes(arrays)
-        buffers[face] = planes
+        buffers = _buffer_planes(arrays, size)
         return Record(
             key=about["key"],
             source=about["source"],
             image=_interleave(_image_planes(arrays, size)),
-            normal=buffers[:3].view(np.int8).astype(np.float32) / _STEPS,
-            albedo=buffers[3:6].astype(np.float32) / _STEPS,
+            normal=buffers[:3].view(np.int8).astype(np.float32) / STEPS,
+            albedo=buffers[3:6].astype(np.float32) / STEPS,
             alpha=buffers[6].astype(np.bool_),
             codes={name.removeprefix("codes."): a.copy() for name, a in arrays.items() if name.startswith("codes.")},
             landmarks=arrays["landmarks"].copy() if "landmarks" in arrays else None,
@@ -187,24 +182,18 @@ def describe(content: bytes | memoryview) -> tuple[str, int]:
         return about["key"], about["size"]
 
 
-def decode_for_network(content: bytes | memoryview) -> tuple[Tensor, Tensor]:
-    """Bytes -> image (3, S, S) float32 in [-1, 1] and buffers (9, S, S) float32: rendered, normal, albedo (SPEC 5).
-
-    The numbers that `decode` gives, but only the box that holds the face is shaded. Errors as there.
-    """
+def decode_packed(content: bytes | memoryview) -> dict[str, Tensor]:
+    """Bytes -> packed training item (`drig.data.items`) of the numbers that `decode` gives. Errors as there."""
     with _intact():
         about, arrays = _parse(content)
         size = about["size"]
-        image = torch.from_numpy(_image_planes(arrays, size)).float().div_(127.5).sub_(1.0)
-        box, planes = _buffer_planes(arrays)
-        normal = torch.from_numpy(planes[:3].view(np.int8)).float().div_(float(_STEPS))  # (3, h, w)
-        albedo = torch.from_numpy(planes[3:6]).float().div_(float(_STEPS))
-        light = torch.from_numpy(arrays["codes.light"].copy())
-        buffers = torch.zeros(9, size, size)
-        face = buffers[box]
-        torch.mul(albedo, shade_image(normal[None], light[None])[0], out=face[:3])
-        face[3:6], face[6:] = normal, albedo
-        return image, buffers
+        buffers = _buffer_planes(arrays, size)
+        return {
+            "image": torch.from_numpy(_image_planes(arrays, size)),
+            "normal": torch.from_numpy(buffers[:3].view(np.int8)),
+            "albedo": torch.from_numpy(buffers[3:6]),
+            "light": torch.from_numpy(arrays["codes.light"].copy()),
+        }
 
 
 def _parse(content: bytes | memoryview) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
@@ -248,7 +237,10 @@ def _intact() -> Iterator[None]:
 
 def _image_planes(arrays: Mapping[str, NDArray[Any]], size: int) -> Planes:
     """(3, S, S) RGB."""
-    return _plus_green(_expand(arrays["image"], (3, size, size)))
+    planes = expand(arrays["image"], (3, size, size))
+    planes[0] += planes[1]
+    planes[2] += planes[1]
+    return planes
 
 
 def _interleave(planes: Planes) -> NDArray[np.uint8]:
@@ -259,13 +251,31 @@ def _interleave(planes: Planes) -> NDArray[np.uint8]:
     return image
 
 
-def _buffer_planes(arrays: Mapping[str, NDArray[Any]]) -> tuple[tuple[slice, slice, slice], Planes]:
-    """Where the face's box lies in (k, S, S) planes, and the planes in it (7, h, w): normal, albedo, alpha."""
+def _buffer_planes(arrays: Mapping[str, NDArray[Any]], size: int) -> Planes:
+    """(7, S, S) normal, albedo, alpha, zero outside the face."""
     top, left, height, width = arrays["box"].tolist()
-    planes = _expand(arrays["buffers"], (7, height, width))
-    _plus_green(planes[3:6])
-    planes[:6] *= planes[6]
-    return np.s_[:, top : top + height, left : left + width], planes
+    if min(top, left, height, width) < 0 or top + height > size or left + width > size:
+        raise ValueError("the face's box is not in the picture")
+    return _placed(expand(arrays["buffers"], (7, height, width)), top, left, size)
+
+
+@njit(cache=True, nogil=True)
+def _placed(planes: Planes, top: int, left: int, size: int) -> Planes:
+    """The planes of the face's box (7, h, w), R - G and B - G among them, as (7, S, S) that hold R and B."""
+    # Compiled, because it is one pass instead of four: a tenth of all reading.
+    whole = np.zeros((7, size, size), np.uint8)
+    _, height, width = planes.shape
+    for i in range(height):
+        alpha, green = planes[6, i], planes[4, i]
+        for k in range(7):
+            row, target = planes[k, i], whole[k, top + i, left : left + width]
+            if k == 3 or k == 5:
+                for j in range(width):
+                    target[j] = (row[j] + green[j]) & -alpha[j]  # keeps all bits, or none
+            else:
+                for j in range(width):
+                    target[j] = row[j] & -alpha[j]
+    return whole
 
 
 def _face_box(alpha: NDArray[np.bool_]) -> tuple[int, int, int, int]:
@@ -291,34 +301,3 @@ def _smear(planes: Planes, covered: NDArray[np.bool_]) -> Planes:
 def _less_green(rgb: Planes) -> Planes:
     """(3, h, w) RGB -> R-G, G, B-G modulo 256, since the three differ less from each other than from zero."""
     return np.stack([rgb[0] - rgb[1], rgb[1], rgb[2] - rgb[1]])
-
-
-def _plus_green(planes: Planes) -> Planes:
-    """The inverse of `_less_green`, in place."""
-    planes[0] += planes[1]
-    planes[2] += planes[1]
-    return planes
-
-
-def _compress(planes: Planes) -> Planes:
-    """(k, h, w) -> zstd frame, (n,) uint8, of the planes with each row less the row above, modulo 256."""
-    residual = planes.copy()
-    residual[:, 1:] -= planes[:, :-1]
-    return np.frombuffer(pa.Codec("zstd", _ZSTD_LEVEL).compress(residual.tobytes()), np.uint8)
-
-
-def _expand(frame: Planes, shape: tuple[int, int, int]) -> Planes:
-    """The inverse of `_compress`."""
-    residual = np.frombuffer(pa.Codec("zstd").decompress(frame.data, shape[0] * shape[1] * shape[2]), np.uint8)
-    return _sum_rows(residual.reshape(shape))
-
-
-@njit(cache=True, nogil=True)
-def _sum_rows(residual: Planes) -> Planes:
-    # Compiled, because NumPy's cumsum takes 80 times as long: longer than all else on the way.
-    planes = residual.copy()
-    for k in range(planes.shape[0]):
-        for i in range(1, planes.shape[1]):
-            for j in range(planes.shape[2]):
-                planes[k, i, j] += planes[k, i - 1, j]
-    return planes

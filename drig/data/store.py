@@ -28,7 +28,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from drig import storage
-from drig.data.records import FORMAT, VERSION, Record, decode, decode_for_network, describe, encode
+from drig.data.items import Item, unpacked
+from drig.data.records import FORMAT, VERSION, Record, decode, decode_packed, describe, encode
 from drig.errors import DrigError
 
 MANIFEST = "manifest.json"
@@ -243,6 +244,11 @@ class BufferStoreWriter:
         self._shard: ShardWriter | None = None
         self._entries = 0
 
+    @property
+    def rejects(self) -> dict[str, str]:
+        """Key of each photo that could not be used -> why, as far as they are committed."""
+        return BufferStore(self._folder).rejects if (self._folder / MANIFEST).exists() else {}
+
     def put(self, record: Record) -> None:
         """Add a record; one that is there under the same key is replaced."""
         self._writer().put(record)
@@ -314,11 +320,16 @@ class BufferStore:
         with _named(self.folder, key):
             return decode(content)
 
-    def read_for_network(self, which: str | int) -> tuple[Tensor, Tensor]:
-        """(3, S, S) image in [-1, 1] and (9, S, S) buffers: rendered, normal, albedo."""
+    def read_packed(self, which: str | int) -> Item:
+        """The same as a packed training item (`drig.data.items`)."""
         key, content = self._content(which)
         with _named(self.folder, key):
-            return decode_for_network(content)
+            return decode_packed(content)
+
+    def read_for_network(self, which: str | int) -> tuple[Tensor, Tensor]:
+        """(3, S, S) image in [-1, 1] and (9, S, S) buffers: rendered, normal, albedo."""
+        item = unpacked({name: tensor[None] for name, tensor in self.read_packed(which).items()})
+        return item["image"][0], item["buffers"][0]
 
     def _content(self, which: str | int) -> tuple[str, bytes]:
         key = which if isinstance(which, str) else self._keys[which]
@@ -337,11 +348,8 @@ class BufferStore:
         return {**self.__dict__, "_open": {}}  # another process opens the shards itself
 
 
-class StoreDataset(Dataset[dict[str, Tensor]]):
-    """A store as the network's training data, in the order of keys.
-
-    An item is `image` (3, S, S) float32 in [-1, 1] and `buffers` (9, S, S) float32: rendered, normal, albedo (SPEC 2).
-    """
+class PackedDataset(Dataset[Item]):
+    """A store as packed training items (`drig.data.items`), in the order of keys: what a training run reads."""
 
     def __init__(self, store: BufferStore | str | Path) -> None:
         self.store = store if isinstance(store, BufferStore) else BufferStore(store)
@@ -351,7 +359,14 @@ class StoreDataset(Dataset[dict[str, Tensor]]):
     def __len__(self) -> int:
         return len(self.store)
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
+    def __getitem__(self, index: int) -> Item:
+        return self.store.read_packed(index)
+
+
+class StoreDataset(PackedDataset):
+    """The same as the network takes it: `image` (3, S, S) float32 in [-1, 1] and `buffers` (9, S, S) float32."""
+
+    def __getitem__(self, index: int) -> Item:
         image, buffers = self.store.read_for_network(index)
         return {"image": image, "buffers": buffers}
 

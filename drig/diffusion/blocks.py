@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from drig.diffusion.convolution import Conv3x3
+from drig.diffusion.dropout import SampleDropout
 
 GROUPS = 32
 """Groups of every GroupNorm, so every width is a multiple of it."""
@@ -78,7 +79,7 @@ class ResidualBlock(nn.Module):
         self.out_layers = nn.Sequential(
             GroupNorm32(out_channels),
             nn.SiLU(),
-            nn.Dropout(dropout),
+            SampleDropout(dropout),
             zeroed(Conv3x3(out_channels, out_channels)),
         )
         self.skip_connection = nn.Identity() if channels == out_channels else nn.Conv2d(channels, out_channels, 1)

@@ -12,8 +12,6 @@ from itertools import combinations, count, islice
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
-from scipy.spatial import ConvexHull
 
 from drig.data.albums import Album
 from drig.data.synthetic import Person, Shot, render_portrait, sample_person, sample_shot
@@ -22,7 +20,7 @@ from drig.errors import DrigError, PhotoRejected
 from drig.faces.codes import EDIT_MODES, FaceCodes
 from drig.faces.open_head import OpenHead
 from drig.faces.portraits import trusted_portrait
-from drig.metrics import Mask, Picture
+from drig.metrics import Mask, Picture, face_region
 from drig.personalization import fit_album
 
 SEED = 2_000_003
@@ -108,14 +106,6 @@ def left_out(editor: Editor, album: Album, index: int) -> Subject:
     answer = Answer(target.portrait.image, target.codes, target.portrait.landmarks)
     trial = Trial(0, 1, EDIT_MODES, answer)
     return Subject(album.keys[index], [f for f in faces if f is not target], [], [source, target], [trial])
-
-
-def face_region(landmarks: NDArray[np.floating], size: int) -> Mask:
-    """(size, size): the convex hull of landmarks (68, 2) in image NDC."""
-    corners = landmarks[ConvexHull(landmarks).vertices]
-    region = Image.new("1", (size, size))
-    ImageDraw.Draw(region).polygon([tuple(point) for point in ((corners + 1) * size - 1) / 2], fill=1)
-    return np.asarray(region)
 
 
 def _readable_shots(editor: Editor, person: Person) -> Iterator[tuple[Shot, Face]]:

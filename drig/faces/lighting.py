@@ -8,7 +8,7 @@ from math import pi, sqrt
 import torch
 from torch import Tensor
 
-_SCALE = (  # c_k of SPEC 5: the real SH constants times the bands' cosine-lobe factors as DECA has them
+SH_SCALE = (  # c_k of SPEC 5: the real SH constants times the bands' cosine-lobe factors as DECA has them
     [1 / sqrt(4 * pi)]
     + [(2 * pi / 3) * sqrt(3 / (4 * pi))] * 3
     + [(pi / 4) * 3 * sqrt(5 / (12 * pi))] * 3
@@ -23,7 +23,7 @@ def sh_basis(normals: Tensor, dim: int = -1) -> Tensor:
     """c_k Y_k(n) of SPEC 5: normals with 3 entries along `dim` -> 9 entries there. Normals are taken as they are."""
     x, y, z = normals.unbind(dim)
     values = [torch.ones_like(x), x, y, z, x * y, x * z, y * z, x * x - y * y, 3 * z * z - 1]
-    return torch.stack([value * scale for value, scale in zip(values, _SCALE, strict=True)], dim)
+    return torch.stack([value * scale for value, scale in zip(values, SH_SCALE, strict=True)], dim)
 
 
 def shade(normals: Tensor, light: Tensor) -> Tensor:
@@ -59,9 +59,9 @@ def directional_light(direction: Tensor, colour: Tensor, ambient: float) -> Tens
     The lamp's Lambertian shading max(0, n.d) colour in second-order SH, plus `ambient` from everywhere: a surface that
     faces the lamp is lit by about colour + ambient, one that faces away by about the ambient.
     """
-    scale, cosine = torch.tensor([_SCALE, _CLAMPED_COSINE]).to(direction)
+    scale, cosine = torch.tensor([SH_SCALE, _CLAMPED_COSINE]).to(direction)
     light: Tensor = (cosine * sh_basis(direction / direction.norm()) / scale**2)[:, None] * colour  # (9, 3)
-    light[0] += ambient / _SCALE[0]
+    light[0] += ambient / SH_SCALE[0]
     return light
 
 
@@ -72,4 +72,4 @@ def _band2_forms() -> Tensor:
         q[k, i, j] = q[k, j, i] = 0.5
     q[3] = torch.diag(torch.tensor([1.0, -1.0, 0.0]))
     q[4] = torch.diag(torch.tensor([-1.0, -1.0, 2.0]))
-    return q * torch.tensor(_SCALE[4:])[:, None, None]
+    return q * torch.tensor(SH_SCALE[4:])[:, None, None]

@@ -44,7 +44,8 @@ class TrainingConfig:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Number type of the forward pass; weights stay float32. auto = bf16 where the hardware computes in it."""
     micro_batch: int | None = None
-    """Most samples that a worker computes at once; the rest of its share is accumulated. None = its whole share."""
+    """Most samples that a worker's UNet computes at once; the rest of its share is accumulated. None = its whole share.
+    The encoder, a hundredth of the work, always computes all of it at once, for BatchNorm."""
     recompute: bool = False
     """Keep only the input of each of the UNet's blocks for the backward pass, which computes the rest again: half the
     memory at 256 px, for a third more time."""
@@ -66,6 +67,9 @@ class TrainingConfig:
             self._require(name, getattr(self, name) > 0, "must be positive")
         self._require("p2_k", self.p2_k >= 0, "must be 0 or more")
         self._require("background_weight", self.background_weight > 0, "must be positive")
+        self._require(
+            "batch", self.batch > 1 or not self.train_encoder, "must be 2 or more for the encoder's BatchNorm"
+        )
         for name in ("ema_half_life", "gradient_clip", "micro_batch", "delta_rank"):
             value = getattr(self, name)
             self._require(name, value is None or value > 0, "must be positive, or null for none")
@@ -83,22 +87,17 @@ class TrainingConfig:
         """The budget in whole batches, samples."""
         return -(-self.samples // self.batch) * self.batch
 
-    def share(self, world_size: int) -> int:
-        """Samples of each batch that one of `world_size` workers computes; DrigError if they cannot share evenly."""
-        share, left = divmod(self.batch, world_size)
-        if left:
-            allowed = [n for n in range(1, self.batch + 1) if self.batch % n == 0]
+    def share(self, rank: int, world_size: int) -> range:
+        """The places in each batch that this one of `world_size` workers computes; shares differ by one at most.
+
+        Raises DrigError for more workers than samples.
+        """
+        if world_size > self.batch:
             raise DrigError(
-                f"{world_size} workers cannot share a training batch of {self.batch} evenly. "
-                f"Use a batch that is a multiple of {world_size}, or one of {allowed} workers."
+                f"{world_size} workers cannot share a training batch of {self.batch}: each needs a sample. "
+                f"Use at most {self.batch} workers, or a larger batch."
             )
-        micro_batch = min(share, self.micro_batch or share)
-        if self.train_encoder and 1 in (micro_batch, share % micro_batch):
-            raise DrigError(
-                f"training batch {self.batch} over {world_size} workers with micro_batch {self.micro_batch}: the "
-                "encoder's BatchNorm needs 2 samples at once. Use a larger batch or micro_batch, or fewer workers."
-            )
-        return share
+        return range(rank * self.batch // world_size, (rank + 1) * self.batch // world_size)
 
 
 _PAPER_STAGE2 = TrainingConfig(

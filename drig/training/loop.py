@@ -14,14 +14,17 @@ from torch.utils.data import Dataset
 
 from drig import logs
 from drig.config import to_dict
+from drig.data.items import unpacked
 from drig.diffusion.deltas import Delta, attached, save_delta
+from drig.diffusion.dropout import seed_dropout
 from drig.diffusion.network import Rig
 from drig.diffusion.precision import autocast_dtype
 from drig.diffusion.weights import save_weights
 from drig.errors import DrigError
-from drig.memory import reuse_freed_memory
+from drig.memory import peak_memory, reuse_freed_memory
 from drig.randomness import derive_seed, torch_generator
 from drig.training import checkpoints
+from drig.training.batch_norm import share_statistics
 from drig.training.checkpoints import State, trained_parameters
 from drig.training.config import TrainingConfig
 from drig.training.ema import Ema
@@ -45,7 +48,8 @@ class TrainingResult:
     None when stopped before the end of the budget."""
     samples_seen: int
     metrics: dict[str, float]
-    """The last report: loss, loss_quarter_1..4 by timestep, gradient_norm, samples_per_second, learning_rate."""
+    """The last report: loss, loss_quarter_1..4 by timestep, gradient_norm, samples_per_second, wait_share (of the time,
+    waiting for data), learning_rate, memory_gb (the most so far, of the GPU or else of the process)."""
 
 
 def train(
@@ -64,7 +68,7 @@ def train(
 
     With `delta_rank` the rig stays as it is, frozen, and the file is that of a delta over it.
 
-    dataset: map-style with a length; item -> image (3, S, S) in [-1, 1] and buffers (9, S, S), float32.
+    dataset: map-style with a length, of training items (`drig.data.items`): as the network takes them, or packed.
     workdir: holds the checkpoints; calling again with the same arguments goes on from the newest, and a finished run
         returns at once. Only rank 0 writes; every rank needs the newest checkpoint in its `workdir` when resuming.
     rank, world_size: of the workers that train this rig together; more than one need an initialised process group.
@@ -72,10 +76,9 @@ def train(
     on_checkpoint(folder, samples_seen, metrics): after every checkpoint, on every rank; folder is None but on rank 0.
     should_stop: asked on every rank at each report; if one says yes, all write a checkpoint and return.
 
-    An interrupted and resumed run equals an uninterrupted one, bit for bit in float32 on a CPU. Another number of
-    workers trains on the same samples, timesteps and noise; it changes dropout, float rounding and, with
-    `train_encoder`, the batch that the encoder's BatchNorm sees: each worker normalises by its own share, as the
-    paper's did. The workers' running statistics are averaged at each checkpoint, so that the saved ones are of all.
+    An interrupted and resumed run equals an uninterrupted one, bit for bit in float32 on a CPU. The number of workers
+    and `micro_batch` change nothing but float rounding: samples, timesteps, noise and dropout belong to positions in
+    the stream, and the encoder's BatchNorm sees the whole batch (the paper's saw each worker's share).
 
     Raises DrigError for contradictory settings, a checkpoint of another run, an unwritable folder, and when the loss or
     its gradient stops being finite: it is told with the next report, and the weights stay as they were before.
@@ -83,8 +86,7 @@ def train(
     device = next(rig.parameters()).device
     if device.type == "cpu":
         reuse_freed_memory()
-    # Dropout draws from the global generators: seed them at each step, and give them back to the caller as they were.
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with torch.random.fork_rng(devices=[]):  # of which loaders draw a seed that nothing depends on
         worker = _Worker(config, rig, dataset, workdir, rank, world_size)
         with attached(rig, worker.state.delta):
             return worker.run(on_progress, on_checkpoint, should_stop)
@@ -102,7 +104,7 @@ class _Worker:
     ) -> None:
         # Config
         self.config, self.workdir, self.rank, self.world_size = config, workdir, rank, world_size
-        self.share = config.share(world_size)
+        self.share = config.share(rank, world_size)
         self.device = next(rig.parameters()).device
         if world_size > 1 and not dist.is_initialized():
             raise DrigError(
@@ -125,6 +127,8 @@ class _Worker:
             delta=delta,
         )
         rig.denoisingUNet.recompute = config.recompute
+        if world_size > 1 and config.train_encoder:
+            share_statistics(rig.encoder)
         # Optimizer
         self.parameters = list(trained_parameters(trained).values())
         optimizer = torch.optim.Adam(self.parameters, lr=config.learning_rate, fused=True)
@@ -150,17 +154,18 @@ class _Worker:
         # Loop
         forward = self._forward()
         stream = SampleStream(self.dataset, self.dataset_size, self.objective.schedule.steps, config.seed)
-        codes = None if config.train_encoder else frozen_codes(state.rig, self.dataset, self.share)
+        codes = None if config.train_encoder else frozen_codes(state.rig, self.dataset, len(self.share))
         window = Window(stream.steps, self.device)
         self.objective.train()
-        for batch in worker_batches(
+        batches = worker_batches(
             stream,
             config,
             state.samples_seen,
             rank=self.rank,
             world_size=self.world_size,
             pin_memory=self.device.type == "cuda",
-        ):
+        )
+        for batch in window.timed(batches):
             self._step(forward, self._to_device(batch, codes), window)
             # Report
             stop, report, save = False, self._passed(config.log_every), self._passed(config.checkpoint_every)
@@ -168,11 +173,15 @@ class _Worker:
                 self._require_finite()
             if report:
                 stop = self._agree(should_stop is not None and should_stop())
-                state.metrics = {**window.report(self.world_size), "learning_rate": self._learning_rate()}
+                state.metrics = {
+                    **window.report(self.world_size),
+                    "learning_rate": self._learning_rate(),
+                    "memory_gb": peak_memory(self.device),
+                }
                 if on_progress and self.rank == 0:
                     on_progress(state.samples_seen, state.metrics)
             if stop or save:
-                folder = self._save()
+                folder = checkpoints.save(self.workdir, state) if self.rank == 0 else None
                 if on_checkpoint:
                     on_checkpoint(folder, state.samples_seen, state.metrics)
             if stop and state.samples_seen < config.total:
@@ -180,29 +189,43 @@ class _Worker:
         return self._finish()
 
     def _step(self, forward: nn.Module, batch: dict[str, Tensor], window: Window) -> None:
-        """One optimiser step over this worker's share of a batch, in micro-batches."""
+        """One optimiser step over this worker's share of a batch."""
         config, state = self.config, self.state
-        torch.manual_seed(derive_seed(config.seed, "dropout", self.rank, state.samples_seen))
         for group in state.optimizer.param_groups:
             group["lr"] = self._learning_rate()
         state.optimizer.zero_grad()
-        size = config.micro_batch or self.share
-        for start in range(0, self.share, size):
-            part = {name: tensor[start : start + size] for name, tensor in batch.items()}
-            # Workers exchange gradients once a step, with the last micro-batch.
-            last = start + size >= self.share
-            with forward.no_sync() if isinstance(forward, DistributedDataParallel) and not last else nullcontext():
-                losses = forward(**part)  # (n,)
-                (losses.sum() / self.share).backward()
-            window.add(losses, part["timestep"])
+        losses = self._backward(forward, batch, window)
         # The gradient is a mean over the workers, so what is not finite on one stops all.
         norm = nn.utils.clip_grad_norm_(self.parameters, config.gradient_clip or math.inf)
-        self.guard.see(losses.detach().mean(), norm)
+        self.guard.see(losses.mean(), norm)
         state.optimizer.step()
         state.samples_seen += config.batch
         if state.ema:
             state.ema.update(config.batch, state.samples_seen)
         window.add_step(norm, config.batch)
+
+    def _backward(self, forward: nn.Module, batch: dict[str, Tensor], window: Window) -> Tensor:
+        """Bring the gradient of the mean loss to the parameters, in micro-batches; the last one's losses (n,)."""
+        config, state = self.config, self.state
+        seeds = [derive_seed(config.seed, "dropout", state.samples_seen + place) for place in self.share]
+        # The encoder sees the whole share at once, for BatchNorm. Each micro-batch leaves its gradient at a copy of the
+        # codes, and the last carries them all on to the encoder.
+        codes = batch.pop("code") if "code" in batch else self.objective.encode(batch["image"])  # (n, Z)
+        copy = codes.detach().requires_grad_(codes.requires_grad)
+        count, size = len(seeds), config.micro_batch or len(seeds)
+        for start in range(0, count, size):
+            part, last = slice(start, start + size), start + size >= count
+            values = {name: tensor[part] for name, tensor in batch.items()}
+            seed_dropout(state.rig.denoisingUNet, seeds[part])
+            # Workers exchange gradients once a step, with the last micro-batch.
+            with forward.no_sync() if isinstance(forward, DistributedDataParallel) and not last else nullcontext():
+                losses = forward(**values, code=(codes if last else copy)[part])  # (micro-batch,)
+                loss = losses.sum() * self.world_size / config.batch  # the mean over workers is that over the batch
+                if last and copy.grad is not None:
+                    loss = loss + (codes * copy.grad).sum()
+                loss.backward()
+            window.add(losses, values["timestep"])
+        return losses.detach()
 
     def _learning_rate(self) -> float:
         """The rate of the coming step: linear in the samples seen while it rises and while it falls."""
@@ -238,7 +261,7 @@ class _Worker:
 
     def _to_device(self, batch: Item, codes: Tensor | None) -> dict[str, Tensor]:
         index = batch.pop("index")
-        tensors = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
+        tensors = unpacked({name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()})
         return tensors if codes is None else {**tensors, "code": codes[index.to(codes.device)]}
 
     def _agree(self, stop: bool) -> bool:
@@ -248,15 +271,6 @@ class _Worker:
         wish = torch.tensor([float(stop)], device=self.device)
         dist.all_reduce(wish)
         return bool(wish.item() > 0)
-
-    def _save(self) -> Path | None:
-        if self.world_size > 1 and self.config.train_encoder:
-            for network in self.state.networks().values():
-                for statistic in network.buffers():
-                    if statistic.is_floating_point():
-                        dist.all_reduce(statistic)
-                        statistic /= self.world_size
-        return checkpoints.save(self.workdir, self.state) if self.rank == 0 else None
 
     def _prepare_folder(self) -> None:
         try:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from drig.data.items import unpacked
 from drig.diffusion.correction import covered
 from drig.diffusion.deltas import Delta
 from drig.diffusion.loss import p2_loss
@@ -59,14 +60,22 @@ class Objective(nn.Module):
         `code` (N, Z): the photos' codes where they are known, otherwise the encoder runs on the clean photos.
         """
         x_t = self.schedule.q_sample(image, timestep, noise)  # (N, 3, H, W)
-        with torch.autocast(image.device.type, self.autocast, enabled=self.autocast is not None):
-            if code is None:
-                code = self.rig.encode(image)  # (N, Z)
+        if code is None:
+            code = self.encode(image)
+        with self._autocast(image):
             predicted = self.rig.denoise(x_t, timestep, buffers, code)  # (N, 3, H, W)
         pixels = None
         if self.background_weight != 1:
             pixels = self.background_weight + (1 - self.background_weight) * covered(buffers)  # (N, 1, H, W)
         return p2_loss(self.schedule, noise, predicted, timestep, k=self.p2_k, pixels=pixels)
+
+    def encode(self, image: Tensor) -> Tensor:
+        """image (N, 3, H, W) -> codes (N, Z)."""
+        with self._autocast(image):
+            return self.rig.encode(image)
+
+    def _autocast(self, image: Tensor) -> torch.autocast:
+        return torch.autocast(image.device.type, self.autocast, enabled=self.autocast is not None)
 
 
 @torch.no_grad()
@@ -74,4 +83,5 @@ def frozen_codes(rig: Rig, dataset: Dataset[dict[str, Tensor]], batch: int) -> T
     """The codes of every photo of the dataset, in its order, the encoder in eval mode: (len(dataset), Z) float32."""
     device = next(rig.parameters()).device
     rig.encoder.eval()
-    return torch.cat([rig.encode(items["image"].to(device)) for items in DataLoader(dataset, batch_size=batch)])
+    batches = ({name: tensor.to(device) for name, tensor in items.items()} for items in DataLoader(dataset, batch))
+    return torch.cat([rig.encode(unpacked(items)["image"]) for items in batches])

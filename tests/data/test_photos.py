@@ -1,3 +1,4 @@
+import errno
 import io
 import struct
 import zlib
@@ -12,13 +13,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from drig.data.photos import (
+    frame_names,
     is_video,
     list_photos,
     read_photo,
     save_png,
+    split_frame_name,
     to_network,
     to_photo,
+    video_frame,
     video_frames,
+    video_seconds,
 )
 from drig.errors import DrigError, PhotoRejected
 
@@ -216,6 +221,39 @@ def test_a_phones_video_is_shown_upright(tmp_path: Path) -> None:
     [(_, frame)] = video_frames(tmp_path / "turned.mp4", limit=1)
     assert frame.shape == (64, 48, 3)
     assert frame[:24].mean() > 20 > frame[40:].mean()  # the left half of the sensor is the upper half of the picture
+
+
+@pytest.mark.parametrize("name", ["v.mp4", "v.mkv"])  # the latter does not say how long its pictures last
+def test_a_frame_is_found_by_its_second(tmp_path: Path, name: str) -> None:
+    write_video(tmp_path / name)
+    assert video_seconds(tmp_path / name) == pytest.approx(4, abs=0.11)
+    content = (tmp_path / name).read_bytes()
+    assert video_seconds(content) == video_seconds(tmp_path / name)
+    for second in (2.5, 0.0, 3.9):
+        assert video_frame(content, second)[:, :24].mean() == pytest.approx(50 * second + 30, abs=4)
+    with pytest.raises(PhotoRejected, match=r"no picture any more at 4\.200 s"):
+        video_frame(content, 4.2)
+
+
+def test_frames_have_names() -> None:
+    names = frame_names("a#t=1/clip.MOV", 1.2, 0.5)
+    assert names == [f"a#t=1/clip.MOV#t={second}" for second in ("0.000", "0.500", "1.000")]
+    assert split_frame_name(names[1]) == ("a#t=1/clip.MOV", 0.5)
+    assert split_frame_name("clip.mov#t=1.500/a.png") is None
+    assert split_frame_name("photo.png#t=1.500") is None
+
+
+def test_a_disk_that_does_not_answer_is_no_damaged_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_video(tmp_path / "v.mp4")
+
+    class Failing(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "open", lambda *_: Failing())
+    with pytest.raises(DrigError, match="Input/output error") as raised:
+        video_seconds(tmp_path / "v.mp4")
+    assert not isinstance(raised.value, PhotoRejected)
 
 
 def test_what_is_no_video_says_so(tmp_path: Path) -> None:

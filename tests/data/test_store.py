@@ -12,10 +12,12 @@ import torch
 from torch.utils.data import DataLoader
 
 from drig.data import store as store_module
+from drig.data.items import unpacked
 from drig.data.records import encode
 from drig.data.store import (
     BufferStore,
     BufferStoreWriter,
+    PackedDataset,
     Shard,
     ShardWriter,
     StoreDataset,
@@ -70,11 +72,10 @@ def test_the_same_key_again_replaces(tmp_path: Path) -> None:
 def test_how_records_fall_into_shards_changes_nothing(tmp_path: Path) -> None:
     for name, split in (("one", [["a", "b", "c", "d"]]), ("many", [["d"], ["b", "a"], ["c"]])):
         commit_shards(tmp_path / name, [write_shard(tmp_path / name, keys) for keys in split])
-    one, many = StoreDataset(tmp_path / "one"), StoreDataset(tmp_path / "many")
+    one, many = PackedDataset(tmp_path / "one"), PackedDataset(tmp_path / "many")
     assert one.store.keys() == many.store.keys()
     for i in range(4):
-        assert torch.equal(one[i]["image"], many[i]["image"])
-        assert torch.equal(one[i]["buffers"], many[i]["buffers"])
+        assert all(torch.equal(tensor, many[i][name]) for name, tensor in one[i].items())
 
 
 def test_a_shard_grows_beyond_its_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,10 +197,10 @@ def test_what_is_no_intact_store_says_so(tmp_path: Path) -> None:
     change_manifest(tmp_path, size=32)
     with pytest.raises(DrigError, match="holds 32 px"):
         BufferStore(tmp_path)
-    change_manifest(tmp_path, size=16, version=2)
-    with pytest.raises(DrigError, match="version 2; this drig reads drig-buffers version 1"):
+    change_manifest(tmp_path, size=16, version=1)
+    with pytest.raises(DrigError, match="version 1; this drig reads drig-buffers version 2: extract the photos again"):
         BufferStore(tmp_path)
-    for content in ("not json", "[]", '{"format": "drig-buffers", "version": 1}'):
+    for content in ("not json", "[]", '{"format": "drig-buffers", "version": 2}'):
         (tmp_path / "manifest.json").write_text(content)
         with pytest.raises(DrigError, match="damaged"):
             BufferStore(tmp_path)
@@ -259,6 +260,20 @@ def test_items_are_what_the_network_takes(tmp_path: Path) -> None:
     np.testing.assert_allclose(item["buffers"].numpy(), stacked, atol=1e-6)
     with pytest.raises(IndexError):
         dataset[2]
+
+
+def test_packed_items_are_bytes_and_unpack_to_the_same_numbers(tmp_path: Path) -> None:
+    write(tmp_path, ["a", "b"])
+    packed, dataset = PackedDataset(tmp_path), StoreDataset(tmp_path)
+    [batch] = DataLoader(packed, batch_size=2)
+    assert {name: (tensor.shape, tensor.dtype) for name, tensor in batch.items()} == {
+        "image": ((2, 3, 16, 16), torch.uint8),
+        "normal": ((2, 3, 16, 16), torch.int8),
+        "albedo": ((2, 3, 16, 16), torch.uint8),
+        "light": ((2, 9, 3), torch.float32),
+    }
+    for name, tensor in unpacked(batch).items():
+        assert torch.equal(tensor, torch.stack([dataset[0][name], dataset[1][name]]))
 
 
 def test_a_store_of_rejects_alone_is_no_training_data(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@ import pytest
 import ray
 
 from drig.errors import DrigError
-from pipelines.cluster import ClusterConfig, ray_cluster, use_gpu
+from pipelines.cluster import ClusterConfig, ray_cluster, reserve, use_gpu
 
 
 def test_rejects_contradictory_settings() -> None:
@@ -21,6 +21,19 @@ def test_uses_a_ray_that_runs_and_leaves_it_running(ray_local: None) -> None:
 def test_gpu_is_what_there_is_unless_it_is_said(ray_local: None) -> None:
     assert not use_gpu(ClusterConfig())
     assert use_gpu(ClusterConfig(gpu=True))
+
+
+def test_what_the_cluster_lacks_is_told_while_it_may_still_come(
+    ray_local: None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with reserve(ClusterConfig(address="auto"), cpus=9, gpus=1):
+        pass
+    assert "waiting: 9 CPUs are needed, 4 are there; 1 GPUs are needed, 0 are there" in capfd.readouterr().err
+    with reserve(ClusterConfig(), cpus=4, gpus=0):
+        pass
+    assert "waiting" not in capfd.readouterr().err
+    with pytest.raises(DrigError, match="9 CPUs are needed, 4 are there"), reserve(ClusterConfig(), cpus=9, gpus=0):
+        pass
 
 
 def test_an_address_where_nothing_listens_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

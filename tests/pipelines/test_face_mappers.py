@@ -3,9 +3,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from drig import patience
+from drig.data.photos import Photo, read_photo
 from drig.data.records import decode
 from drig.data.synthetic import read_truth, write_people
+from drig.errors import DrigError
 from drig.faces.open_head import OpenHead
+from pipelines import face_mappers
 from pipelines.face_mappers import Batch, BufferRenderer, PortraitFinder
 
 
@@ -25,6 +29,29 @@ def test_every_photo_comes_out_as_a_record_or_as_a_reject(photos: Path) -> None:
     assert reasons[0] == ""
     for reason, expected in zip(reasons[1:], ("no face found", "not a photo", "does not exist"), strict=True):
         assert expected in reason
+
+
+def test_what_cannot_be_read_now_is_waited_for_and_then_an_outage(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors = [DrigError("Please reduce your request rate.")]
+
+    def throttled(source: str) -> Photo:
+        if errors:
+            raise errors.pop()
+        return read_photo(source)
+
+    monkeypatch.setattr(face_mappers, "read_photo", throttled)
+    monkeypatch.setattr(patience, "FIRST_PAUSE_S", 0.0)
+    sources = batch_of(photos / "person_0/a.png", photos / "notes.jpg")
+    found = PortraitFinder(64, patience_s=60)(sources)
+    assert list(found["outage"]) == [False, False]
+    assert found["reason"][0] == ""
+    errors.append(DrigError("Please reduce your request rate."))
+    rendered = BufferRenderer("open", None, "fit", device="cpu")(PortraitFinder(64)(sources))
+    assert list(rendered["outage"]) == [True, False]
+    assert list(rendered["record"]) == [b"", b""]
+    assert "request rate" in rendered["reason"][0]
 
 
 def test_record_holds_the_portrait_and_what_was_fitted_to_it(photos: Path) -> None:

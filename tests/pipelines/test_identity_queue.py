@@ -1,34 +1,31 @@
 from pipelines.identity_queue import IdentityQueue
 
-
-def test_every_identity_goes_to_one_worker() -> None:
-    queue = IdentityQueue(["ann", "bob", "cem"], attempts=2)
-    assert (queue.take(0), queue.take(1)) == ("ann", "bob")
-    queue.finish(1, b"bob's")
-    assert queue.take(1) == "cem"
-    queue.finish(0, b"ann's")
-    assert queue.take(0) is None
-    assert queue.results() == {"bob": b"bob's", "ann": b"ann's"}
+THREE = {"ann": 0.0, "bob": 0.0, "cem": 0.0}
 
 
-def test_a_restarted_worker_gets_its_own_identity_back() -> None:
-    queue = IdentityQueue(["ann", "bob", "cem"], attempts=2)
-    assert (queue.take(0), queue.take(1)) == ("ann", "bob")
-    assert (queue.take(1), queue.take(0)) == ("bob", "ann")  # the group was restarted, in another order
+def test_every_identity_is_given_out_once_in_order() -> None:
+    queue = IdentityQueue(THREE, attempts=2)
+    assert len(queue) == 3
+    assert [queue.take() for _ in range(4)] == ["ann", "bob", "cem", None]
+    assert len(queue) == 0
 
 
-def test_an_identity_that_kills_its_workers_is_given_up_and_the_one_beside_it_is_not() -> None:
-    queue = IdentityQueue(["ann", "bob", "cem"], attempts=2)
-    for _ in range(2):
-        assert (queue.take(0), queue.take(1)) == ("ann", "bob")
-        queue.died(0)
-    assert (queue.take(0), queue.take(1)) == ("cem", "bob")
-    queue.finish(0, b"")
-    queue.finish(1, b"")
-    assert set(queue.results()) == {"bob", "cem"}
+def test_higher_priorities_go_first() -> None:
+    queue = IdentityQueue({"ann": 0, "bob": 2.5, "cem": -1, "dan": 2.5}, attempts=1)
+    assert [queue.take() for _ in range(4)] == ["bob", "dan", "ann", "cem"]
 
 
-def test_a_worker_that_dies_before_its_first_identity_blames_none() -> None:
-    queue = IdentityQueue(["ann"], attempts=1)
-    queue.died(0)
-    assert queue.take(0) == "ann"
+def test_who_lost_a_worker_is_next_and_after_so_many_given_up() -> None:
+    queue = IdentityQueue(THREE, attempts=2)
+    assert queue.take() == "ann"
+    assert queue.died("ann")
+    assert queue.take() == "ann"
+    assert not queue.died("ann")
+    assert [queue.take(), queue.take(), queue.take()] == ["bob", "cem", None]
+
+
+def test_a_death_that_is_nobodys_fault_is_not_counted() -> None:
+    queue = IdentityQueue({"ann": 0}, attempts=1)
+    for _ in range(3):
+        assert queue.take() == "ann"
+        assert queue.died("ann", blame=False)

@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from drig.faces.estimators import load_estimator
 from drig.faces.head import load_head
 from drig.personalization import fit_album
 from drig.training.config import TrainingConfig
-from pipelines.identity_training import IdentityResult, hold_out, quality, train_identity
+from pipelines.identity_training import IdentityResult, hold_out, quality, read_result, train_identity
 from tests.pipelines.conftest import RIG, heads
 
 TRAINING = TrainingConfig(
@@ -42,7 +43,7 @@ def album(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(base: Path, album: Path, folder: Path, training: TrainingConfig = TRAINING) -> IdentityResult:
-    return train_identity("ann", str(album), base, training, holdout=1, aligned=False, folder=folder)
+    return train_identity("ann", str(album), base, training, holdout=1, aligned=False, force=True, folder=folder)
 
 
 def test_leaves_a_rig_with_the_mean_shape_inside(base: Path, album: Path, tmp_path: Path) -> None:
@@ -54,6 +55,7 @@ def test_leaves_a_rig_with_the_mean_shape_inside(base: Path, album: Path, tmp_pa
         TRAINING,
         holdout=1,
         aligned=False,
+        force=True,
         folder=tmp_path,
         on_progress=lambda samples, _: seen.append(samples),
     )
@@ -73,7 +75,9 @@ def test_leaves_a_rig_with_the_mean_shape_inside(base: Path, album: Path, tmp_pa
     before, after = Editor.load(base).rig.state_dict(), own.rig.state_dict()
     changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"denoisingUNet"}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["photos.json", "sheet.png", "weights.safetensors"]
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == ["photos.json", "result.json", "sheet.png", "weights.safetensors"]
+    assert read_result(str(tmp_path)) == result
     assert IdentityResult.from_json(result.to_json()) == result
     assert set(result.measures()) == {"before_psnr", "before_ssim", "after_psnr", "after_ssim"}
 
@@ -112,6 +116,7 @@ def test_early_stopping_takes_the_best_of_the_curve(
         training,
         holdout=1,
         aligned=False,
+        force=True,
         folder=tmp_path,
         early_stop=4,
         on_progress=watch,
@@ -122,39 +127,123 @@ def test_early_stopping_takes_the_best_of_the_curve(
     assert Editor.load(tmp_path / "weights.safetensors", base=base).mean_shape is not None
 
 
+class Killed(BaseException):
+    pass
+
+
+def kill_at_12(samples: int, metrics: dict[str, float]) -> None:
+    if samples == 12:
+        raise Killed
+
+
+def run_until_12(base: Path, album: Path, folder: Path) -> None:
+    with pytest.raises(Killed):
+        train_identity(
+            "ann",
+            str(album),
+            base,
+            TRAINING,
+            holdout=1,
+            aligned=False,
+            force=True,
+            folder=folder,
+            on_progress=kill_at_12,
+        )
+    assert [path.name for path in (folder / "training").iterdir()] == ["checkpoint_000000000008"]
+
+
 def test_interrupted_training_goes_on_to_the_same_rig(base: Path, album: Path, tmp_path: Path) -> None:
-    class Killed(BaseException):
-        pass
-
-    def kill(samples: int, metrics: dict[str, float]) -> None:
-        if samples == 12:
-            raise Killed
-
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     run(base, album, whole)
-    with pytest.raises(Killed):
-        train_identity("ann", str(album), base, TRAINING, holdout=1, aligned=False, folder=parts, on_progress=kill)
-    assert [path.name for path in (parts / "training").iterdir()] == ["checkpoint_000000000008"]
+    run_until_12(base, album, parts)
     run(base, album, parts)
     expected, found = (Editor.load(folder / "weights.safetensors").rig.state_dict() for folder in (whole, parts))
     for name, tensor in expected.items():
         torch.testing.assert_close(found[name], tensor, rtol=1e-4, atol=1e-5)
 
 
+def test_a_training_is_begun_anew_where_the_album_has_changed(base: Path, album: Path, tmp_path: Path) -> None:
+    """Photos of other names, other content or one more: what is half done was learnt from others."""
+    changed, folder = tmp_path / "changed", tmp_path / "ann"
+    shutil.copytree(album, changed)
+    run_until_12(base, changed, folder)
+    shutil.copyfile(changed / "0.png", changed / "a.png")
+    seen: list[int] = []
+    result = train_identity(
+        "ann",
+        str(changed),
+        base,
+        TRAINING,
+        holdout=1,
+        aligned=False,
+        force=True,
+        folder=folder,
+        on_progress=lambda samples, _: seen.append(samples),
+    )
+    assert seen == [4, 8, 12, 16]
+    assert result.album["photos"] == 5
+
+
+def test_what_is_done_is_done_again_only_where_the_album_has_changed(
+    base: Path, album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed, folder = tmp_path / "changed", tmp_path / "ann"
+    shutil.copytree(album, changed)
+    first = run(base, changed, folder)
+    with monkeypatch.context() as patch:
+        patch.setattr("pipelines.identity_training.train", None)
+        assert run(base, changed, folder) == first
+    (changed / "0.png").unlink()
+    assert run(base, changed, folder).album["photos"] == 3
+
+
+def test_an_album_with_faults_is_refused_before_its_training(base: Path, album: Path, tmp_path: Path) -> None:
+    with pytest.raises(DrigError, match=r"not good enough to train on: only 4 usable photos: .* --force"):
+        train_identity("ann", str(album), base, TRAINING, holdout=1, aligned=False, folder=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("early_stop", [None, 16])
+def test_when_time_is_up_the_weights_of_then_are_taken(
+    base: Path, album: Path, tmp_path: Path, early_stop: int | None
+) -> None:
+    """At the first report after the warm-up that finds it so."""
+    seen: list[int] = []
+    result = train_identity(
+        "ann",
+        str(album),
+        base,
+        replace(TRAINING, samples=1000, warmup=8),
+        holdout=1,
+        aligned=False,
+        force=True,
+        minutes=1e-6,
+        early_stop=early_stop,
+        folder=tmp_path,
+        on_progress=lambda samples, _: seen.append(samples),
+    )
+    assert seen == [4, 8, 12]
+    assert result.samples == 12
+    assert result.metrics["loss"] > 0
+    assert Editor.load(tmp_path / "weights.safetensors").mean_shape is not None
+
+
 def test_mirror_images_are_trained_on_too(base: Path, album: Path, tmp_path: Path) -> None:
     results = [
         train_identity(
-            "ann", str(album), base, TRAINING, holdout=1, aligned=False, folder=tmp_path / str(mirror), mirror=mirror
+            "ann",
+            str(album),
+            base,
+            TRAINING,
+            holdout=1,
+            aligned=False,
+            force=True,
+            folder=tmp_path / str(mirror),
+            mirror=mirror,
         )
         for mirror in (False, True)
     ]
     assert results[0].metrics["loss"] != results[1].metrics["loss"]
-
-
-def test_a_folder_of_another_album_is_refused(base: Path, album: Path, tmp_path: Path) -> None:
-    tmp_path.joinpath("photos.json").write_text(json.dumps(["other.png"]))
-    with pytest.raises(DrigError, match="begun with other photos"):
-        run(base, album, tmp_path)
 
 
 @pytest.mark.parametrize(("count", "expected"), [(0, []), (1, [5]), (2, [2, 7]), (9, [2, 7])])

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -5,6 +7,7 @@ import pytest
 import yaml
 
 from drig.errors import DrigError
+from pipelines import run_folder
 from pipelines.run_folder import absolute, open_run
 
 
@@ -54,3 +57,20 @@ def test_absolute_leaves_s3_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(tmp_path)
     assert absolute("s3://bucket/runs") == "s3://bucket/runs"
     assert absolute("runs/a") == str(tmp_path / "runs/a")
+
+
+def test_two_processes_do_not_work_in_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_folder, "LOCK_S", 0.1)
+    script = "import sys, pathlib, pipelines.run_folder as run\n"
+    script += "with run.alone(pathlib.Path(sys.argv[1])): print(flush=True); input()"
+    command = [sys.executable, "-c", script, str(tmp_path / "ann")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"\n"
+        with pytest.raises(DrigError, match="another process works in"), run_folder.alone(tmp_path / "ann"):
+            pass
+        with run_folder.alone(tmp_path / "bob"):
+            pass
+        other.kill()
+    with run_folder.alone(tmp_path / "ann"):
+        pass

@@ -1,3 +1,5 @@
+import hashlib
+import json
 import os
 import tempfile
 import threading
@@ -13,16 +15,22 @@ import torch
 from drig import config as configs
 from drig import storage
 from drig.data.photos import read_photo
+from drig.data.store import StoreDataset
 from drig.diffusion.network import Rig
 from drig.diffusion.weights import load_weights, save_weights
 from drig.errors import DrigError
 from drig.identities import BASE, Identities
+from drig.randomness import derive_seed
 from drig.tracking import Tracker, tracking_uri
 from drig.training.config import TrainingConfig
+from drig.training.loop import train
+from drig.versions import code_version, versions
 from pipelines import stage1
-from pipelines.stage1 import PRESETS, Job, Stage1Config, fit, main, report
-from tests.pipelines.conftest import RIG
+from pipelines.ray_checkpoints import CheckpointUpload
+from pipelines.stage1 import PRESETS, Job, Reporter, Stage1Config, fit, main, report
+from tests.pipelines import conftest
 
+RIG = replace(conftest.RIG, encoder_blocks=(1, 1, 1, 1), encoder_width=8)
 TRAINING = TrainingConfig(
     samples=32, batch=4, learning_rate=1e-3, train_encoder=True, log_every=8, checkpoint_every=16, ema_half_life=8
 )
@@ -118,11 +126,40 @@ def test_dataset_and_results_on_s3(config: Stage1Config, tmp_path: Path, monkeyp
     assert load_weights(tmp_path / "weights.safetensors").metadata["samples_seen"] == 32
 
 
+def test_the_grids_portraits_can_be_kept_from_training(config: Stage1Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def noting(training: TrainingConfig, rig: Rig, dataset: Any, **others: Any) -> Any:
+        seen.append(len(dataset))
+        return train(training, rig, dataset, **others)
+
+    monkeypatch.setattr(stage1, "train", noting)
+    for hold_out in (False, True):
+        storage_of_its_own = str(Path(config.storage).with_name(f"{hold_out}"))
+        run_here(replace(config, storage=storage_of_its_own, hold_out=hold_out, mirror=True), QuietBoard())
+    assert seen == [2 * 8, 2 * (8 - 2)]
+
+
 def dying_worker(loop_config: dict[str, Any]) -> dict[str, Any]:
-    """Rank 1 dies once Ray Train has committed the first checkpoint."""
+    """Rank 1 dies once Ray Train has committed the first checkpoint, whose upload waits for training to go on."""
     from ray import train as ray_train
 
     folder = Path(loop_config["job"].config.storage)
+    upload, progress, goes_on = CheckpointUpload._upload, Reporter.progress, threading.Event()
+
+    def slow_upload(self: CheckpointUpload, *arguments: Any) -> Any:
+        if not (folder / "trained_meanwhile").exists():
+            goes_on.clear()
+            assert goes_on.wait(300), "training stands still during an upload"
+            (folder / "trained_meanwhile").touch()
+        return upload(self, *arguments)
+
+    def noted_progress(self: Reporter, samples: int, metrics: dict[str, float]) -> None:
+        goes_on.set()
+        progress(self, samples, metrics)
+
+    CheckpointUpload._upload = slow_upload  # type: ignore[method-assign]
+    Reporter.progress = noted_progress  # type: ignore[method-assign]
 
     def die() -> None:
         while not (folder / "ray_train/checkpoint_manager_snapshot.json").exists():
@@ -141,22 +178,40 @@ def test_two_workers_one_of_which_dies(
     config: Stage1Config, ray_local: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(stage1, "train_worker", dying_worker)
-    config = replace(config, grid=1, training=replace(TRAINING, samples=160, checkpoint_every=16))
+    training = replace(TRAINING, samples=96, checkpoint_every=16, precision="fp32")
+    config = replace(config, grid=1, training=training)
     result = fit(config)
     folder = Path(config.storage)
+    assert (folder / "trained_meanwhile").exists()
     assert (folder / "died").exists()
     assert (folder / "resumed").exists()
-    assert result.samples_seen == 160
+    assert result.samples_seen == 96
+    # It comes to what one worker comes to undisturbed: nothing was lost, or trained on twice.
+    rig = Rig.from_seed(RIG, derive_seed(training.seed, "rig"))
+    alone = train(training, rig, StoreDataset(config.dataset), workdir=folder / "alone")
+    assert result.metrics["loss"] == pytest.approx(alone.metrics["loss"], rel=1e-3)
+    # The newest two checkpoints are there, and the best one.
+    kept = sorted(path.name for path in (folder / "ray_train").glob("checkpoint_0*"))
+    assert kept == ["checkpoint_000000000080", "checkpoint_000000000096"]
+    best = json.loads((folder / "ray_train/best/best.json").read_bytes())
+    assert [path.name for path in (folder / "ray_train/best").glob("checkpoint_*")] == [best["checkpoint"]]
     # The base rig is registered, with the weights of the run.
     identities = Identities(tracking_uri(config.runs))
     assert identities.get(BASE).run_id == result.run_id
-    assert load_weights(identities.fetch(BASE)).metadata["samples_seen"] == 160
+    assert load_weights(identities.fetch(BASE)).metadata["samples_seen"] == 96
     # The run is in MLflow, whole: losses, gradient norm, speed, grids.
     run = Tracker(tracking_uri(config.runs), "stage1").run("run", key=config.storage)
     assert run.id == result.run_id
     found = run.client.get_run(run.id).data
-    assert {"loss", "loss_quarter_1", "gradient_norm", "samples_per_second"} <= set(found.metrics)
+    logged = {"loss", "loss_quarter_1", "gradient_norm", "samples_per_second", "wait_share", "memory_gb", "loss_grid"}
+    assert logged <= set(found.metrics)
+    losses = [metric.value for metric in run.client.get_metric_history(run.id, "loss_grid")]
+    assert best["score"] == min(losses)
     assert found.params["training.batch"] == "4"
+    manifest = (Path(config.dataset) / "manifest.json").read_bytes()
+    assert found.tags["data.manifest"] == hashlib.sha256(manifest).hexdigest()
+    assert found.tags["code"] == code_version()
+    assert found.tags["version.torch"] == versions()["torch"]
     assert run.client.list_artifacts(run.id, "samples")
     # A finished run returns at once, and says the same.
     assert fit(config) == result
@@ -164,10 +219,21 @@ def test_two_workers_one_of_which_dies(
     assert "base rig: version 1" in capsys.readouterr().out
 
 
+def test_more_workers_than_there_is_room_for_are_an_error(
+    config: Stage1Config, ray_local: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage1, "OWN_RAY_TIMEOUT_S", 1)
+    config = replace(config, training=replace(TRAINING, batch=40))
+    with pytest.raises(DrigError, match=r"40 workers need 40 CPUs; Ray has 4, .* Give fewer --workers"):
+        fit(replace(config, workers=40))
+    with pytest.raises(DrigError, match="5 workers need 5 CPUs"):
+        fit(replace(config, workers=40, min_workers=5))
+
+
 def test_presets_are_the_papers_and_the_small_one() -> None:
     paper = Stage1Config(dataset="-", **PRESETS["ffhq256"])
     assert (paper.rig.size, paper.workers, paper.training.batch, paper.training.samples) == (256, 8, 256, 12_800_000)
-    assert paper.training.share(paper.workers) == 32
+    assert {len(paper.training.share(rank, 8)) for rank in range(8)} == {32}
     assert paper.cluster.gpu
     assert Stage1Config(dataset="-", **PRESETS["tiny"]).rig.size == 64
 
@@ -187,8 +253,9 @@ def test_another_run_in_the_same_folder_is_refused(config: Stage1Config) -> None
 def test_bad_input_is_exit_code_2(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = ["--storage", str(tmp_path / "run")]
     assert main(["--dataset", str(tmp_path / "missing"), *run]) == 2
-    assert main(["--dataset", str(store), "--workers", "3", *run]) == 2  # a batch of 32 over 3
+    assert main(["--dataset", str(store), "--workers", "17", *run]) == 2  # a batch of 16
     assert main(["--dataset", str(store), "--workers", "0", *run]) == 2
+    assert main(["--dataset", str(store), "--workers", "2", "--min_workers", "3", *run]) == 2
     assert main(["--dataset", str(store), "--preset", "tiny", *run]) == 2  # 64 px
-    assert capsys.readouterr().err.count("error:") == 4
+    assert capsys.readouterr().err.count("error:") == 5
     assert not (tmp_path / "run").exists()

@@ -39,16 +39,17 @@ def test_the_budget_is_whole_batches() -> None:
     assert small_training(samples=24, batch=4).total == 24
 
 
-def test_workers_must_share_the_batch_evenly() -> None:
-    assert small_training(batch=12).share(3) == 4
-    with pytest.raises(DrigError, match=r"multiple of 5, or one of \[1, 2, 3, 4, 6, 12\] workers"):
-        small_training(batch=12).share(5)
+def test_any_number_of_workers_shares_a_batch() -> None:
+    config = small_training(batch=12)
+    for world_size in range(1, 13):
+        shares = [config.share(rank, world_size) for rank in range(world_size)]
+        assert [place for share in shares for place in share] == list(range(12))
+        assert {len(share) for share in shares} <= {12 // world_size, -(-12 // world_size)}
+    with pytest.raises(DrigError, match="at most 12 workers"):
+        config.share(0, 13)
 
 
 def test_batch_norm_needs_two_samples_where_it_trains() -> None:
-    with pytest.raises(DrigError, match="BatchNorm needs 2 samples"):
-        small_training(batch=4).share(4)
-    for micro_batch in (1, 3):  # 3 and a rest of 1
-        with pytest.raises(DrigError, match="BatchNorm needs 2 samples"):
-            small_training(batch=4, micro_batch=micro_batch).share(1)
-    assert small_training(batch=4, train_encoder=False).share(4) == 1
+    with pytest.raises(DrigError, match="batch is 1: it must be 2 or more"):
+        small_training(batch=1)
+    assert len(small_training(batch=1, train_encoder=False).share(0, 1)) == 1

@@ -19,6 +19,15 @@ def test_every_pass_is_a_new_order_of_the_whole_dataset(dataset: list[dict[str, 
     assert torch.equal(item["buffers"], dataset[item["index"]]["buffers"])
 
 
+def test_an_item_carries_whatever_the_dataset_gives() -> None:
+    packed = [{"image": torch.zeros(3, 8, 8, dtype=torch.uint8), "light": torch.ones(9, 3)}]
+    item = stream_of(packed)[0]
+    assert item.keys() == {"image", "light", "noise", "timestep", "index"}
+    assert item["image"].dtype == torch.uint8
+    assert item["noise"].shape == (3, 8, 8)
+    assert item["noise"].dtype == torch.float32
+
+
 def test_an_item_depends_on_seed_and_position_alone(dataset: list[dict[str, Tensor]]) -> None:
     one, other = stream_of(dataset), stream_of(dataset)
     backwards = {position: other[position] for position in reversed(range(20))}

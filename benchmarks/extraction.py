@@ -1,0 +1,407 @@
+"""Extraction at scale: what its stages cost, its speed and memory on this machine, and a cluster of 1 to 64 nodes.
+
+    python benchmarks/extraction.py stages      CPU seconds of each, to benchmarks/results/extraction_stages.json
+    python benchmarks/extraction.py workers     photos/s with one and with two processes a stage
+    python benchmarks/extraction.py memory      peaks at 1,000 and 10,000 photos
+    python benchmarks/extraction.py cluster [--plot docs/extraction.png]
+
+The last is simulated, with the stages that were measured: speed, bottleneck and cost on 1 to 64 nodes. CPU seconds,
+because they hardly change when others use the machine too.
+"""
+
+import argparse
+import heapq
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import torch
+
+from drig.data.photos import read_photo, save_png
+from drig.data.store import BufferStoreWriter
+from drig.data.synthetic import write_people
+from drig.randomness import numpy_generator
+from pipelines.cluster import ClusterConfig, quieten_ray_data, ray_cluster
+from pipelines.extract_buffers import ExtractConfig, count_blocks, plan_pools
+from pipelines.face_mappers import BufferRenderer, PortraitFinder
+
+ROOT = Path(__file__).parents[1]
+STAGES = ROOT / "benchmarks" / "results" / "extraction_stages.json"
+BATCH = 8
+SHARD = 256
+NODES = (1, 2, 4, 8, 16, 32, 64)
+LARGEST_BLOCK = 640
+"""Photos: portraits of 128 MiB, beyond which Ray Data passes a block on in parts."""
+
+
+def portraits(folder: Path, size: int) -> list[Path]:
+    """Sixteen FFHQ crops of four synthetic people."""
+    return sorted(write_people(folder, people=range(4), photos=4, size=size, seed=0))
+
+
+def variations(folder: Path, size: int, count: int) -> None:
+    """So many crops: the sixteen, shifted by a few pixels, brighter or darker. Cheap to make, and no two alike."""
+    with tempfile.TemporaryDirectory() as scratch:
+        pictures = [read_photo(path) for path in portraits(Path(scratch), size)]
+    rng = numpy_generator(0, "variations")
+    for index in range(count):
+        shifted = np.roll(pictures[index % len(pictures)], rng.integers(-3, 4, 2), (0, 1))
+        varied = np.clip(shifted * rng.uniform(0.7, 1.2) + rng.integers(0, 3, shifted.shape), 0, 255)
+        save_png(folder / f"{index // 1000:05}" / f"{index:07}.png", varied.astype(np.uint8))
+
+
+# ---- stages ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Stages:
+    """What a photo costs: FFHQ crops of 1024 px in PNG, portraits of 256 px, batches of 8, one thread."""
+
+    find: float
+    """CPU seconds a photo: decode, find the face, cut the portrait."""
+    render: float
+    """CPU seconds a photo: fit, render, encode."""
+    write: float
+    """The driver's CPU seconds a photo: LMDB, shards of 256, their commits."""
+    schedule: float
+    """The driver's CPU seconds a block of photos: Ray Data."""
+    photo_bytes: float
+    record_bytes: float
+    machine: str
+    date: str
+
+
+def cpu_seconds(action: Callable[[], Any]) -> float:
+    before = time.process_time()
+    action()
+    return time.process_time() - before
+
+
+def stages(options: argparse.Namespace) -> None:
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as scratch:
+        paths = portraits(Path(scratch) / "people", 1024)
+        find, render = PortraitFinder(256, aligned=True), BufferRenderer("open", None, "fit", device="cpu")
+        batches = [
+            {"key": np.array([path.name for path in part], object), "source": np.array([str(p) for p in part], object)}
+            for part in (paths[:BATCH], paths[BATCH:])
+        ]
+        render(find(batches[0]))  # compiles what numba compiles
+        found: list[Any] = []
+        find_s = cpu_seconds(lambda: found.extend(find(batch) for batch in batches)) / len(paths)
+        made: list[Any] = []
+        render_s = cpu_seconds(lambda: made.extend(render(batch) for batch in found)) / len(paths)
+        records = [(key, record) for batch in made for key, record in zip(batch["key"], batch["record"], strict=True)]
+        assert all(record for _, record in records), "a synthetic portrait was rejected"
+        write_s = write_cost(records, Path(scratch) / "store")
+        measured = Stages(
+            find=find_s,
+            render=render_s,
+            write=write_s,
+            schedule=schedule_cost(records[0][1]),
+            photo_bytes=float(np.mean([path.stat().st_size for path in paths])),
+            record_bytes=float(np.mean([len(record) for _, record in records])),
+            machine=f"{os.cpu_count()} CPUs, {platform.processor() or platform.machine()}, no GPU",
+            date=str(date.today()),
+        )
+    STAGES.write_text(json.dumps(asdict(measured), indent=1) + "\n")
+    print(json.dumps(asdict(measured), indent=1))
+
+
+def write_cost(records: Sequence[tuple[str, bytes]], folder: Path, rounds: int = 8) -> float:
+    """CPU seconds a record. Each goes into a store of its own, since a record's bytes name its key."""
+
+    def fill() -> None:
+        for i in range(rounds):
+            with BufferStoreWriter(folder / str(i), size=256, head="open", estimator="fit", shard=SHARD) as writer:
+                for key, record in records:
+                    writer.put_encoded(key, record)
+
+    return cpu_seconds(fill) / (rounds * len(records))
+
+
+def schedule_cost(record: bytes, blocks: int = 400) -> float:
+    """The driver's CPU seconds a block in a pipeline of the same shape whose mappers do nothing."""
+    from ray.data import ActorPoolStrategy, from_items
+
+    class Find:
+        def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+            return {**row, "image": np.zeros((BATCH, 256, 256, 3), np.uint8)}
+
+    class Render:
+        def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+            return {"key": row["key"], "record": [record] * BATCH}
+
+    def run(count: int) -> float:
+        items = [{"key": [f"{i}/{j}" for j in range(BATCH)]} for i in range(count)]
+        one: Any = {"compute": ActorPoolStrategy(size=1), "num_cpus": 1}
+        rows = from_items(items, override_num_blocks=count).map(Find, **one).map(Render, **one)
+        return cpu_seconds(lambda: list(rows.iter_rows()))
+
+    with ray_cluster(ClusterConfig(cpus=3, dashboard=False)):
+        quieten_ray_data()
+        run(20)
+        return (run(blocks) - run(blocks // 4)) / (blocks - blocks // 4)
+
+
+# ---- one and two workers ---------------------------------------------------------------------------------------------
+
+
+def workers(options: argparse.Namespace) -> None:
+    rates: dict[int, list[float]] = {1: [], 2: []}
+    with tempfile.TemporaryDirectory() as folder:
+        variations(Path(folder) / "photos", 64, options.photos)
+        for round_ in range(options.rounds):
+            for count in rates:
+                command = extraction(Path(folder) / "photos", Path(folder) / f"store{count}_{round_}", count, count)
+                output = subprocess.run(
+                    command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=True
+                ).stdout
+                found = re.search(r"([\d.]+) photos/s", output)
+                assert found is not None, output
+                rates[count].append(float(found[1]))
+    for count, values in rates.items():
+        told = ", ".join(f"{value:.1f}" for value in values)
+        print(f"{count} finders, {count} renderers: {max(values):.1f} photos/s at best of {told}")
+    print(f"ratio of the best: {max(rates[2]) / max(rates[1]):.2f}")
+
+
+# ---- memory ----------------------------------------------------------------------------------------------------------
+
+
+def extraction(photos: Path, store: Path, finders: int, renderers: int) -> list[str]:
+    """The command line, on a Ray of its own."""
+    return [
+        *(sys.executable, str(ROOT / "pipelines" / "extract_buffers.py")),
+        *("--photos", str(photos), "--store", str(store), "--runs", str(store.parent)),
+        *("--aligned", "--detect", "false", "--size", "64", "--sheet", "0", "--batch", str(BATCH)),
+        *("--finders", str(finders), "--renderers", str(renderers)),
+        *("--cluster.cpus", str(finders + renderers + 1), "--cluster.dashboard", "false"),
+    ]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def family(pid: int) -> list[int]:
+    """A process and all that it started."""
+    table = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    pairs = [tuple(map(int, line.split())) for line in table.splitlines()]
+    found = [pid]
+    for parent in found:
+        found += [child for child, its_parent in pairs if its_parent == parent]
+    return found
+
+
+def memory_of(pid: int) -> tuple[str, float]:
+    """What a process is for extraction, and MiB of memory of its own."""
+    try:
+        name = Path(f"/proc/{pid}/cmdline").read_text()
+        status = Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):  # it has ended
+        return "other", 0
+    roles = {"PortraitFinder": "finder", "BufferRenderer": "renderer", "/raylet/raylet": "raylet"}
+    role = next((role for part, role in roles.items() if part in name), "other")
+    found = re.search(r"RssAnon:\s*(\d+)", status)
+    return role, int(found[1]) / 1024 if found else 0.0
+
+
+def object_store(raylet: int) -> float:
+    """MiB of shared memory that its objects have touched; it is kept, so this is a peak by itself."""
+    files = [file for file in Path(f"/proc/{raylet}/fd").iterdir() if "/plasma" in str(file.readlink())]
+    return sum(file.stat().st_blocks * 512 for file in files) / 2**20
+
+
+def peaks(command: list[str]) -> dict[str, float]:
+    """Run it; the peaks of memory in MiB, by what held it, and `seconds`."""
+    started, peak = time.monotonic(), dict.fromkeys(("driver", "finder", "renderer", "all", "object store"), 0.0)
+    with subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            now = dict.fromkeys(peak, 0.0)
+            for pid in family(process.pid):
+                role, own = memory_of(pid)
+                now["all"] += own
+                if role == "raylet":
+                    with suppress(FileNotFoundError):  # it is ending
+                        now["object store"] = object_store(pid)
+                elif pid == process.pid or role in now:
+                    name = "driver" if pid == process.pid else role
+                    now[name] = max(now[name], own)
+            peak = {name: max(value, now[name]) for name, value in peak.items()}
+            time.sleep(0.5)
+        if process.returncode:
+            raise SystemExit(f"{command} failed with {process.returncode}")
+    return {**peak, "seconds": time.monotonic() - started}
+
+
+def memory(options: argparse.Namespace) -> None:
+    for count in options.photos:
+        with tempfile.TemporaryDirectory() as folder:
+            variations(Path(folder) / "photos", 64, count)
+            found = peaks(extraction(Path(folder) / "photos", Path(folder) / "store", 1, 1))
+            stored = json.loads((Path(folder) / "store" / "manifest.json").read_text())
+            assert sum(shard["count"] for shard in stored["shards"]) == count, "not every photo was stored"
+        seconds = found.pop("seconds")
+        told = ", ".join(f"{name} {value:,.0f}" for name, value in found.items())
+        print(f"{count:,} photos in {seconds:,.0f} s, peak MiB: {told}", flush=True)
+
+
+# ---- a cluster, simulated --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Assumptions:
+    """What was not measured: AWS's c7i.4xlarge, each of its vCPUs as fast as a CPU here; prices of us-east-1."""
+
+    cpus: int = 16
+    node_dollars_an_hour: float = 0.714
+    first_byte_s: float = 0.03
+    """Of a photo on S3."""
+    stream_bytes_s: float = 90e6
+    """Of one request to S3."""
+    head_bytes_s: float = 1.25e9
+    """Into and out of the head."""
+    get_dollars: float = 0.4e-6
+    month_dollars_a_byte: float = 0.023e-9
+    start_s: float = 180.0
+    """Nodes, Ray and actors."""
+
+
+@dataclass(frozen=True)
+class Station:
+    """Servers in parallel, and what a block of photos takes at one of them."""
+
+    name: str
+    servers: int
+    seconds: float
+    room: int
+    """Blocks that may wait here; then the station before stops, as Ray Data's backpressure does."""
+
+
+def simulate(stations: Sequence[Station], blocks: int, spread: float = 0.25) -> tuple[float, dict[str, float]]:
+    """Blocks a second through a row of stations, and the share of its time that each is busy.
+
+    Times at a station are log-normal, of this relative spread.
+    """
+    rng, last = numpy_generator(0, "simulation"), len(stations) - 1
+    sigma = np.sqrt(np.log1p(spread**2))
+    waiting, busy, used = [blocks, *[0] * last], [0] * len(stations), [0.0] * len(stations)
+    events: list[tuple[float, int]] = []
+    now, finished = 0.0, 0
+    while finished < blocks:
+        for i in range(last, -1, -1):
+            station = stations[i]
+            while waiting[i] and busy[i] < station.servers:
+                if i < last and waiting[i + 1] + busy[i] >= stations[i + 1].room + station.servers:
+                    break
+                seconds = station.seconds * float(rng.lognormal(-(sigma**2) / 2, sigma))
+                waiting[i], busy[i], used[i] = waiting[i] - 1, busy[i] + 1, used[i] + seconds
+                heapq.heappush(events, (now + seconds, i))
+        now, i = heapq.heappop(events)
+        busy[i] -= 1
+        if i == last:
+            finished += 1
+        else:
+            waiting[i + 1] += 1
+    shares = {s.name: u / (now * s.servers) for s, u in zip(stations, used, strict=True)}
+    return blocks / now, shares
+
+
+def stations(measured: Stages, assumed: Assumptions, pools: tuple[int, int], block: int) -> list[Station]:
+    """Extraction from S3 to S3 with so many finders and renderers, and a head for the driver."""
+    finders, renderers = pools
+    read = assumed.first_byte_s + measured.photo_bytes / assumed.stream_bytes_s
+    network = block * measured.record_bytes / assumed.head_bytes_s
+    return [
+        Station("finders", finders, block * (read + measured.find), 0),
+        Station("renderers", renderers, block * measured.render, 2 * renderers),
+        Station("head's network", 1, network, 2 * renderers),
+        Station("driver", 1, measured.schedule + block * measured.write + network, 64),
+    ]
+
+
+def block_of(photos: int, finders: int) -> int:
+    """Photos in a block, as drig chooses them; Ray Data passes larger ones on in parts."""
+    return min(LARGEST_BLOCK, photos // count_blocks(photos // BATCH, finders))
+
+
+def cluster(options: argparse.Namespace) -> None:
+    measured, assumed = Stages(**json.loads(STAGES.read_text())), Assumptions()
+    print(f"SIMULATED with the stages measured on {measured.date}. Assumed: {json.dumps(asdict(assumed))}")
+    curves: dict[str, list[float]] = {}
+    for photos, fixed in ((70_000, None), (100_000_000, None), (100_000_000, BATCH)):
+        title = f"{photos:,} photos" + (f" if a block were {fixed} photos" if fixed else "")
+        print(f"\n{title}\n{'nodes':>5}{'block':>7}{'photos/s':>10}{'hours':>9}{'dollars':>10}  busiest")
+        for nodes in NODES:
+            pools = plan_pools(ExtractConfig(photos="-", store="-"), cpus=nodes * assumed.cpus, gpus=0)
+            block = fixed or block_of(photos, pools[0])
+            blocks_s, shares = simulate(stations(measured, assumed, pools, block), blocks=30 * sum(pools))
+            rate = blocks_s * block
+            curves.setdefault(title, []).append(rate)
+            hours, dollars = cost(photos, rate, nodes, assumed)
+            busiest = max(shares, key=lambda name: shares[name])
+            told = f"{busiest} {shares[busiest]:.0%}"
+            print(f"{nodes:>5}{block:>7}{rate:>10,.0f}{hours:>9,.2f}{dollars:>10,.2f}  {told}")
+        bytes_ = photos * measured.record_bytes
+        print(f"the store: {bytes_ / 2**30:,.0f} GiB, {bytes_ * assumed.month_dollars_a_byte:,.2f} dollars a month")
+    if options.plot:
+        draw(curves, options.plot)
+
+
+def cost(photos: int, rate: float, nodes: int, assumed: Assumptions) -> tuple[float, float]:
+    """Hours and dollars, the head being a node more."""
+    hours = (assumed.start_s + photos / rate) / 3600
+    return hours, hours * (nodes + 1) * assumed.node_dollars_an_hour + photos * assumed.get_dollars
+
+
+def draw(curves: dict[str, list[float]], path: Path) -> None:
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(6.5, 4), layout="constrained")
+    for title, rates in curves.items():
+        axes.loglog(NODES, rates, marker="o", label=title)
+    first = next(iter(curves.values()))[0]
+    axes.loglog(NODES, [first * n for n in NODES], color="grey", linestyle=":", label="n nodes, n times the speed")
+    axes.set_xticks(NODES, [str(n) for n in NODES])
+    axes.minorticks_off()
+    axes.set(xlabel="nodes of 16 vCPUs", ylabel="photos/s", title="extraction, simulated")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parts = parser.add_subparsers(required=True)
+    parts.add_parser("stages").set_defaults(run=stages)
+    part = parts.add_parser("workers")
+    part.add_argument("--photos", type=int, default=1_000)
+    part.add_argument("--rounds", type=int, default=2)
+    part.set_defaults(run=workers)
+    part = parts.add_parser("memory")
+    part.add_argument("--photos", type=int, nargs="+", default=[1_000, 10_000])
+    part.set_defaults(run=memory)
+    part = parts.add_parser("cluster")
+    part.add_argument("--plot", type=Path, help="PNG to draw")
+    part.set_defaults(run=cluster)
+    options = parser.parse_args()
+    options.run(options)
+
+
+if __name__ == "__main__":
+    main()

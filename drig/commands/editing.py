@@ -1,0 +1,130 @@
+"""`drig edit` and `drig showcase`."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from tqdm import tqdm
+
+from drig.errors import DrigError
+from drig.faces.controls import Controls
+
+if TYPE_CHECKING:
+    from drig.editing import Editor
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditConfig:
+    """Edit a photo: like another photo (--like, --modes), or by numbers (--controls.yaw 20)."""
+
+    photo: Path
+    """The photo to edit; the largest face in it is found and cropped."""
+    like: Path | None = None
+    """A photo to take light, expression, pose or the rest from."""
+    modes: tuple[str, ...] = ()
+    """What to take from --like, any of: light, exp, pose, latent. Empty = light,exp,pose where --like is given."""
+    controls: Controls = field(default_factory=Controls)
+    """Explicit numbers, applied after --like."""
+    identity: str = "base"
+    """Whose model edits: a personalised identity (see `drig identities`), or base, which knows nobody."""
+    out: Path = Path("edited.png")
+    """The edited portrait."""
+    sheet: Path | None = None
+    """Also write a picture of source, target, buffers and edit here."""
+    steps: int = 20
+    """Steps of the sampler."""
+    sampler: Literal["ddim", "dpmpp", "unipc", "heun"] = "ddim"
+    """How the noise is removed: ddim as in the paper, unipc or dpmpp in fewer steps, heun with two calls a step."""
+    seed: int = 0
+    """Seed of the start noise."""
+    aligned: bool = False
+    """The photos are FFHQ crops already."""
+    runs: Path = Path("runs")
+    """The folder of runs that holds the identities; MLFLOW_TRACKING_URI overrides it."""
+
+    def __post_init__(self) -> None:
+        if self.like is None and not self.controls:
+            raise DrigError("nothing to edit; give --like PHOTO, or a control such as --controls.yaw 20 (see --help)")
+
+
+def edit(config: EditConfig) -> None:
+    """Edit one photo and write the picture."""
+    from drig.data.photos import read_photo, save_png
+    from drig.pictures import buffer_pictures, contact_sheet
+
+    photo, like = read_photo(config.photo), None if config.like is None else read_photo(config.like)
+    editor = _load_editor(config.identity, config.runs)
+    source = editor.read(photo, aligned=config.aligned)
+    target = None if like is None else editor.read(like, aligned=config.aligned)
+    modes = config.modes or (("light", "exp", "pose") if target else ())
+    with tqdm(total=config.steps, unit="step", desc="edit", leave=False) as bar:
+
+        def advance(done: int, *_: object) -> None:
+            bar.update(done - bar.n)
+
+        edited = editor.edit(
+            source,
+            target,
+            modes=modes,
+            controls=config.controls,
+            steps=config.steps,
+            sampler=config.sampler,
+            seed=config.seed,
+            on_step=advance,
+        )
+    save_png(config.out, edited.image)
+    for warning in edited.warnings:
+        print(f"note: {warning}")
+    print(f"edited portrait: {config.out}")
+    if config.sheet is not None:
+        shown = None if target is None else target.portrait.image
+        pictures = [source.portrait.image, shown, *buffer_pictures(edited.buffers)]
+        columns = ["source", "target", "rendered", "normal", "albedo", "edit"]
+        save_png(config.sheet, contact_sheet([[*pictures, edited.image]], columns=columns))
+        print(f"sheet: {config.sheet}")
+
+
+def _load_editor(identity: str, runs: Path) -> "Editor":
+    from drig.editing import Editor
+    from drig.identities import BASE, Identities
+    from drig.tracking import tracking_uri
+
+    registry = Identities(tracking_uri(runs))
+    if identity == BASE:
+        registry.ensure_base()
+    return Editor.load(registry.fetch(identity), base=registry.fetch_base(identity))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShowcaseConfig:
+    """Look at what a rig makes of a photo: a lamp that goes round the head, a head that turns, expressions."""
+
+    photo: Path
+    """The photo to edit; the largest face in it is found and cropped."""
+    identity: str = "base"
+    """Whose model edits: a personalised identity (see `drig identities`), or base, which knows nobody."""
+    out: Path = Path("showcase.png")
+    """The sheet."""
+    steps: int = 20
+    """Steps of the sampler."""
+    sampler: Literal["ddim", "dpmpp", "unipc", "heun"] = "ddim"
+    """As of `drig edit`."""
+    seed: int = 0
+    """Seed of the start noise."""
+    aligned: bool = False
+    """The photo is an FFHQ crop already."""
+    runs: Path = Path("runs")
+    """The folder of runs that holds the identities; MLFLOW_TRACKING_URI overrides it."""
+
+
+def showcase(config: ShowcaseConfig) -> None:
+    """Write the sheet."""
+    from drig import showcase as sheets
+    from drig.data.photos import read_photo, save_png
+
+    photo = read_photo(config.photo)
+    editor = _load_editor(config.identity, config.runs)
+    face = editor.read(photo, aligned=config.aligned)
+    sheet = sheets.showcase(editor, face, steps=config.steps, sampler=config.sampler, seed=config.seed)
+    save_png(config.out, sheet)
+    print(f"sheet: {config.out}")
