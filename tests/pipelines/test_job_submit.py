@@ -1,7 +1,7 @@
 """The four pipelines as jobs of a Ray that was started from the command line, with all data on S3, as on a cluster.
 
 In the order of a lab's work, each on what the one before left: photos, buffers, base rig, a person's rig, numbers. One
-run is ended by Ctrl-C and one by `ray job stop`, and both go on.
+run is ended by Ctrl-C and one by `ray job stop`, and both go on. S3 throttles, resets connections and loses answers.
 """
 
 import json
@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,7 +34,7 @@ from pipelines.extract_buffers import ExtractConfig
 from pipelines.personalize import PersonalizeConfig
 from pipelines.stage1 import Stage1Config
 from tests.pipelines.conftest import RIG, heads
-from tests.s3 import FaultyS3, new_bucket, use
+from tests.s3 import FaultyS3, Kind, new_bucket, use
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -124,9 +124,23 @@ def head(s3_server: FaultyS3, tmp_path_factory: pytest.TempPathFactory) -> Itera
         shutil.rmtree(folder, ignore_errors=True)
 
 
+FAULTS: Sequence[tuple[Kind, str, str]] = (
+    ("throttle", "GET", "/photos/"),
+    ("cut answer", "GET", "/photos/"),
+    ("reset", "PUT", "/buffers/"),
+    ("reset", "GET", "/buffers/"),
+    ("throttle", "PUT", "/base/ray_train/"),  # checkpoints, by Ray Train
+    ("lost answer", "PUT", "/base/weights"),
+    ("throttle", "PUT", "/people/"),
+    ("reset", "PUT", "/evaluation/"),
+    ("lost answer", "PUT", "/evaluation/"),
+)
+"""What S3 fails at twice each: every pipeline has to live with it."""
+
+
 @pytest.fixture(scope="module")
 def lab(head: Head, s3_server: FaultyS3, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """With four photos of one person on S3."""
+    """With four photos of one person on an S3 that fails now and then."""
     with pytest.MonkeyPatch.context() as patch:
         use(patch, s3_server)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -134,7 +148,10 @@ def lab(head: Head, s3_server: FaultyS3, tmp_path_factory: pytest.TempPathFactor
         lab = Lab(head, new_bucket(), tmp_path_factory.mktemp("lab"))
         for i, picture in enumerate(heads(4, 192)):
             save_png(f"{lab.bucket}/photos/{i}.png", picture)
+        for kind, method, part in FAULTS:
+            s3_server.fail(kind, method, part, times=2)
         yield lab
+        s3_server.faults.clear()
         storage._new_client.cache_clear()
 
 
@@ -242,6 +259,11 @@ def test_evaluation_leaves_its_report_on_s3(lab: Lab, base: Path) -> None:
     result = json.loads(storage.read_bytes(f"{lab.bucket}/evaluation/result.json"))
     assert list(result["summary"]) == ["truth", "base", "personalised"]
     assert last_event(told, "run_finished")["command"] == "evaluate"
+
+
+def test_s3_failed_all_of_them(lab: Lab, s3_server: FaultyS3, base: Path) -> None:
+    """Or the tests before have shown less than they say."""
+    assert [fault for fault in s3_server.faults if fault.times] == []
 
 
 def test_no_log_holds_a_secret(lab: Lab, buffers: str) -> None:
