@@ -40,6 +40,25 @@ ELSEWHERE: Mapping[str, tuple[str, str]] = {
     "ray job submit --working-dir . -- ": ("tests/pipelines/test_job_submit.py", '"--working-dir=."'),
     "ray up cluster.yaml": ("tests/pipelines/test_cluster_yaml.py", "cluster.yaml"),
     "serve deploy deployments/serve.yaml": ("tests/deployments/test_app.py", "def test_serve_yaml_is_what_serve"),
+    "aws cloudformation deploy --stack-name drig --template-file deployments/aws.yaml --capabilities "
+    "CAPABILITY_NAMED_IAM --parameter-overrides Bucket=BUCKET": (
+        "tests/pipelines/test_cluster_yaml.py",
+        "deployments/aws.yaml",
+    ),
+    "ray job stop": ("tests/pipelines/test_job_submit.py", "def test_a_person_goes_on_after_ray_job_stop"),
+    "ray job logs": ("tests/pipelines/test_job_submit.py", "get_job_logs"),
+    "docker build -f deployments/Dockerfile -t IMAGE .": ("tests/deployments/test_dockerfile.py", "FILE.read_text()"),
+    "kubectl create secret generic drig-mlflow --from-literal=MLFLOW_BACKEND_STORE_URI="
+    "postgresql://USER:PASSWORD@HOST/DATABASE": (
+        "deployments/kuberay/mlflow.yaml",
+        "secretRef: { name: drig-mlflow }",
+    ),
+    "kubectl apply -f deployments/kuberay/mlflow.yaml -f deployments/kuberay/cluster.yaml": (
+        "tests/deployments/test_kuberay.py",
+        "def test_mlflows_pod_matches",
+    ),
+    "kubectl apply -f deployments/kuberay/stage1.yaml": ("tests/deployments/test_kuberay.py", "stage1.yaml"),
+    "bash deployments/mlflow.sh s3://BUCKET": ("tests/deployments/test_mlflow_server.py", "deployments/mlflow.sh"),
     "mlflow ui --backend-store-uri sqlite:///runs/mlflow.db": ("drig/tracking.py", "mlflow ui --backend-store-uri"),
     "ray get-auth-token --generate": ("cluster.yaml", "ray get-auth-token --generate"),
     "export RAY_AUTH_MODE=token": ("tests/pipelines/test_cluster_yaml.py", "RAY_AUTH_MODE=token"),

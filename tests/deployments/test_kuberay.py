@@ -12,10 +12,12 @@ from typing import Any
 
 import jsonschema
 import pytest
+import ray
 import yaml
 from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
 from ray.serve.schema import ServeDeploySchema
 
+from drig import config as configs
 from pipelines import stage1
 
 ROOT = Path(__file__).parents[2]
@@ -73,22 +75,38 @@ def test_the_schema_check_can_fail() -> None:
         check(job)
 
 
-def test_rays_autoscaler_sees_the_groups_as_meant() -> None:
-    cluster = manifests("cluster.yaml")["RayCluster"]
-    cluster["metadata"]["namespace"] = "default"
+def cluster_specs() -> dict[str, Any]:
+    """The Ray clusters of the files, by file."""
+    job, service = manifests("stage1.yaml")["RayJob"], manifests("serve.yaml")["RayService"]
+    return {
+        "cluster": manifests("cluster.yaml")["RayCluster"]["spec"],
+        "stage1": job["spec"]["rayClusterSpec"],
+        "serve": service["spec"]["rayClusterConfig"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "groups"),
+    [("cluster", {"gpu-worker": (16, 1)}), ("stage1", {"stage1-8gpu": (1, 8)}), ("serve", {"gpu-worker": (8, 1)})],
+)
+def test_ray_sees_the_groups_as_meant(name: str, groups: dict[str, tuple[int, int]]) -> None:
+    cluster = {"metadata": {"name": name, "namespace": "default"}, "spec": cluster_specs()[name]}
     types = _derive_autoscaling_config_from_ray_cr(cluster)["available_node_types"]
-    found = {name: (kind["max_workers"], kind["resources"].get("GPU", 0)) for name, kind in types.items()}
-    assert found == {"headgroup": (0, 0), "stage1-8gpu": (1, 8), "gpu-worker": (16, 1)}
-    assert types["headgroup"]["resources"]["CPU"] == 0
-    assert types["stage1-8gpu"]["resources"]["CPU"] > 8
+    assert types.pop("headgroup")["resources"]["CPU"] == 0
+    assert {kind: (found["max_workers"], found["resources"]["GPU"]) for kind, found in types.items()} == groups
+    assert all(found["resources"]["CPU"] >= 4 * found["resources"]["GPU"] for found in types.values())
 
 
-def test_the_job_runs_a_command_of_the_project_on_that_cluster(capsys: pytest.CaptureFixture[str]) -> None:
-    job, cluster = manifests("stage1.yaml")["RayJob"], manifests("cluster.yaml")["RayCluster"]
-    python, script, *options = shlex.split(job["spec"]["entrypoint"])
+def test_the_job_runs_a_command_of_the_project_and_is_tried_again(capsys: pytest.CaptureFixture[str]) -> None:
+    job = manifests("stage1.yaml")["RayJob"]["spec"]
+    python, script, *options = shlex.split(job["entrypoint"])
     assert (python, script) == ("python", "pipelines/stage1.py")
     assert stage1.main([*options, "--dry-run"]) == 0
-    assert job["spec"]["clusterSelector"]["ray.io/cluster"] == cluster["metadata"]["name"]
+    workers = configs.parse(stage1.Stage1Config, options, prog="-", description="-", presets=stage1.PRESETS)[0].workers
+    (group,) = job["rayClusterSpec"]["workerGroupSpecs"]
+    assert int(group["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"]) == workers
+    assert job["backoffLimit"] > 0
+    assert "clusterSelector" not in job  # KubeRay refuses it beside a backoffLimit
 
 
 def test_the_service_is_that_of_serve_yaml() -> None:
@@ -98,12 +116,9 @@ def test_the_service_is_that_of_serve_yaml() -> None:
 
 
 def test_pods_share_account_settings_and_version_of_ray() -> None:
-    import ray
-
     cluster = manifests("cluster.yaml")
     account, settings = (cluster[kind]["metadata"]["name"] for kind in ("ServiceAccount", "ConfigMap"))
-    service = manifests("serve.yaml")["RayService"]["spec"]["rayClusterConfig"]
-    specs = [cluster["RayCluster"]["spec"], service]
+    specs = cluster_specs().values()
     groups = [group for spec in specs for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"])]
     pods = [group["template"]["spec"] for group in groups]
     pods.append(manifests("mlflow.yaml")["Deployment"]["spec"]["template"]["spec"])
@@ -112,4 +127,4 @@ def test_pods_share_account_settings_and_version_of_ray() -> None:
         (container,) = pod["containers"]
         assert {"configMapRef": {"name": settings}} in container["envFrom"]
         assert container["image"] == "IMAGE"
-    assert [spec["rayVersion"] for spec in specs] == [ray.__version__] * 2
+    assert [spec["rayVersion"] for spec in specs] == [ray.__version__] * 3
