@@ -45,8 +45,8 @@ RIG = RigConfig(
     encoder_blocks=(1, 1, 1, 1), encoder_width=8,
 )  # fmt: skip
 TRAINING = TrainingConfig(
-    samples=360, batch=6, learning_rate=1e-3, train_encoder=True, ema_half_life=60, precision="fp32",
-    log_every=18, checkpoint_every=36,
+    samples=120, batch=6, learning_rate=1e-3, train_encoder=True, ema_half_life=60, precision="fp32",
+    log_every=12, checkpoint_every=24,
 )  # fmt: skip
 PATIENCE_S = 900
 Weights = dict[str, torch.Tensor]

@@ -12,7 +12,7 @@ import torch
 
 
 def derive_seed(seed: int, *names: int | str) -> int:
-    """A 63-bit seed for one purpose of a run: `derive_seed(run_seed, "dropout", rank, samples_seen)`."""
+    """A 63-bit seed for one purpose of a run: `derive_seed(run_seed, "dropout", position)`."""
     digest = hashlib.blake2b(json.dumps([seed, *names]).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
