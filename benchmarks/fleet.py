@@ -40,10 +40,18 @@ WORKERS = 2
 PHOTOS, SIZE = 6, 128
 SAMPLES = 240
 DAMAGED, MISTAKEN, KILLED = "person_0005", "person_0009", "person_0012"
+DRIVER, STARTS = "driver", 5
+"""Its name in the notes, and how often it may be started: a starved machine ends it too."""
 LOOPED = 3
 """People that a plain loop trains too."""
 DRIVE = "--drive"
-COLOURS = {"registered": "#4c9f70", "failed": "#c0392b", "worker killed": "#e08e0b", "driver killed": "#8e6bbf"}
+COLOURS = {
+    "registered": "#4c9f70",
+    "failed": "#c0392b",
+    "worker killed": "#e08e0b",
+    "driver killed": "#8e6bbf",
+    "Ray failed": "#7f8c8d",
+}
 
 
 class Watched(PersonWorker):
@@ -68,7 +76,8 @@ def note(folder: Path, name: str, what: str) -> None:
 
 def read_events(folder: Path) -> list[dict[str, Any]]:
     file = folder / "events.jsonl"
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    events = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    return sorted(events, key=lambda event: event["time"])
 
 
 def config(folder: Path) -> PersonalizeConfig:
@@ -103,36 +112,30 @@ def render(folder: Path, people: int) -> None:
         photo.write_bytes(photo.read_bytes()[:100])
 
 
-@dataclass(frozen=True)
-class Times:
-    """When, in seconds since 1970."""
-
-    started: float
-    worker_killed: float
-    driver_killed: float
-    ended: float
-
-
-def run(folder: Path, people: int) -> Times:
-    """Drive to the end, killing a worker and the driver on the way."""
-    started = time.time()
-    worker_killed = driver_killed = 0.0
-    driver = start_driver(folder)
-    while driver.poll() is None:
-        time.sleep(0.2)
-        events = read_events(folder)
-        begun = [event["pid"] for event in events if (event["name"], event["what"]) == (KILLED, "begin")]
-        if not worker_killed and begun and any((folder / "run" / KILLED / "training").glob("checkpoint_*")):
-            os.kill(begun[0], signal.SIGKILL)
-            worker_killed = time.time()
-        if not driver_killed and 2 * sum(event["what"] == "registered" for event in events) >= people:
-            driver.kill()
-            driver_killed = time.time()
-            driver.wait()
-            driver = start_driver(folder)
-    if driver.returncode or not (worker_killed and driver_killed):
-        raise DrigError(f"the driver ended with {driver.returncode}; see {folder / 'driver.log'}")
-    return Times(started, worker_killed, driver_killed, time.time())
+def run(folder: Path, people: int) -> None:
+    """Drive to the end, killing a worker and the driver on the way; what happens is noted."""
+    worker_lives = driver_lives = True
+    for _ in range(STARTS):
+        note(folder, DRIVER, "started")
+        driver = start_driver(folder)
+        while driver.poll() is None:
+            time.sleep(0.2)
+            events = read_events(folder)
+            begun = [event["pid"] for event in events if (event["name"], event["what"]) == (KILLED, "begin")]
+            if worker_lives and begun and any((folder / "run" / KILLED / "training").glob("checkpoint_*")):
+                os.kill(begun[-1], signal.SIGKILL)
+                worker_lives = False
+                note(folder, KILLED, "worker killed")
+            if driver_lives and 2 * sum(event["what"] == "registered" for event in events) >= people:
+                driver.kill()
+                driver_lives = False
+                note(folder, DRIVER, "driver killed")
+        if driver.wait() == 0:
+            note(folder, DRIVER, "ended")
+            return
+        if driver.returncode != -signal.SIGKILL:
+            note(folder, DRIVER, "Ray failed")
+    raise DrigError(f"the driver ended with {driver.returncode}; see {folder / 'driver.log'}")
 
 
 def start_driver(folder: Path) -> "subprocess.Popen[bytes]":
@@ -154,19 +157,24 @@ class Attempt:
     """Seconds; 0 where the end was not seen."""
 
 
-def attempts(events: Sequence[dict[str, Any]], times: Times) -> list[Attempt]:
+def attempts(events: Sequence[dict[str, Any]]) -> list[Attempt]:
+    """All of them, in the order of their beginnings."""
     found = []
     for i, event in enumerate(events):
         if event["what"] != "begin":
             continue
         name, pid, begin = event["name"], event["pid"], event["time"]
-        end = next((other for other in events[i + 1 :] if (other["name"], other["pid"]) == (name, pid)), None)
-        if end is not None:
-            found.append(Attempt(name, pid, begin, end["time"], end["what"], end["cpu"] - event["cpu"]))
-        elif name == KILLED and begin < times.worker_killed:
-            found.append(Attempt(name, pid, begin, times.worker_killed, "worker killed", 0.0))
-        else:
-            found.append(Attempt(name, pid, begin, times.driver_killed, "driver killed", 0.0))
+        for other in events[i + 1 :]:
+            if (other["name"], other["pid"]) == (name, pid):
+                found.append(Attempt(name, pid, begin, other["time"], other["what"], other["cpu"] - event["cpu"]))
+            elif other["what"] in ("driver killed", "Ray failed") or (other["name"], other["what"]) == (
+                name,
+                "worker killed",
+            ):
+                found.append(Attempt(name, pid, begin, other["time"], other["what"], 0.0))
+            else:
+                continue
+            break
     return found
 
 
@@ -222,25 +230,38 @@ def registered(folder: Path) -> list[str]:
     return names
 
 
-def summarise(folder: Path, found: Sequence[Attempt], times: Times, people: int) -> dict[str, Any]:
-    whole, names = undisturbed(found), registered(folder)
-    total = times.ended - times.started
+def summarise(folder: Path, people: int) -> dict[str, Any]:
+    events = read_events(folder)
+    found, names = attempts(events), registered(folder)
+    whole = undisturbed(found)
+
+    def when(what: str) -> list[float]:
+        return [event["time"] for event in events if event["what"] == what]
+
+    def until_next(time: float, name: str | None = None) -> float:
+        return min(a.begin for a in found if a.begin > time and name in (None, a.name)) - time
+
+    starts, (worker_killed,), (driver_killed,), (ended,) = map(
+        when, ("started", "worker killed", "driver killed", "ended")
+    )
+    down = sum(min(start for start in starts if start > failed) - failed for failed in when("Ray failed"))
+    total = ended - starts[0]
     useful = float(np.mean([attempt.end - attempt.begin for attempt in whole])) * len(names)
     wall, cpu = around_training(folder, found)
     looped = [result.cpu_seconds for result in loop(folder)]
-    beside = [a for a in found if a.begin < times.worker_killed < a.end and a.name != KILLED]
-    again = min(a.begin for a in found if a.name == KILLED and a.begin > times.worker_killed)
+    beside = [a for a in found if a.begin < worker_killed < a.end and a.name != KILLED]
     return {
         "people": people,
+        "samples": SAMPLES,
         "registered_once": len(names),
         "failed": json.loads((folder / "run" / "failures.json").read_text()),
         "total_s": total,
+        "of_it_nothing_ran_s": down,
         "useful_s": useful,
-        "total_to_half_of_useful": total / (useful / WORKERS),
-        "start_to_first_person_s": found[0].begin - times.started,
-        "driver_killed_to_next_person_s": min(a.begin for a in found if a.begin > times.driver_killed)
-        - times.driver_killed,
-        "worker_killed_to_same_person_s": again - times.worker_killed,
+        "rest_to_half_of_useful": (total - down) / (useful / WORKERS),
+        "start_to_first_person_s": until_next(starts[0]),
+        "driver_killed_to_next_person_s": until_next(driver_killed),
+        "worker_killed_to_same_person_s": until_next(worker_killed, KILLED),
         "beside_the_killed_worker": {a.name: a.outcome for a in beside},
         "person_wall_s": useful / len(names),
         "person_cpu_s": float(np.mean([a.cpu for a in whole])),
@@ -253,9 +274,10 @@ def summarise(folder: Path, found: Sequence[Attempt], times: Times, people: int)
     }
 
 
-def draw(found: Sequence[Attempt], times: Times, path: Path) -> None:
+def draw(folder: Path, path: Path) -> None:
     """A row for each worker slot: who was in work when, and how it ended."""
-    start, free = found[0].begin, [0.0] * WORKERS
+    events = read_events(folder)
+    found, start, free = attempts(events), events[0]["time"], [0.0] * WORKERS
     figure = Figure(figsize=(11, 2.3), layout="constrained")
     axes = figure.subplots()
     for attempt in sorted(found, key=lambda attempt: attempt.begin):
@@ -265,10 +287,13 @@ def draw(found: Sequence[Attempt], times: Times, path: Path) -> None:
         axes.barh(row, width, left=left, color=COLOURS[attempt.outcome], edgecolor="white", linewidth=0.6)
         if width > 5:
             axes.text(left + width / 2, row, attempt.name[-2:], ha="center", va="center", color="white", fontsize=7)
-    axes.axvline(times.driver_killed - start, color=COLOURS["driver killed"], linestyle="--")
+    for event in events:
+        if event["what"] in ("driver killed", "Ray failed"):
+            axes.axvline(event["time"] - start, color=COLOURS[event["what"]], linestyle="--")
     axes.set(xlabel="seconds", yticks=range(WORKERS), yticklabels=[f"worker {i + 1}" for i in range(WORKERS)])
-    handles = [axes.barh(0, 0, color=colour, label=outcome) for outcome, colour in COLOURS.items()]
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(COLOURS), frameon=False)
+    happened = {outcome: colour for outcome, colour in COLOURS.items() if outcome in {a.outcome for a in found}}
+    handles = [axes.barh(0, 0, color=colour, label=outcome) for outcome, colour in happened.items()]
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(happened), frameon=False)
     figure.savefig(path, dpi=110)
 
 
@@ -278,26 +303,27 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=40)
     parser.add_argument("--plot", type=Path, help="PNG to draw")
     parser.add_argument("--json", type=Path, help="file for the numbers")
+    parser.add_argument("--sum_up", action="store_true", help="only the numbers and the plot of what the folder holds")
     parser.add_argument(DRIVE, action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     folder = options.folder.resolve()
     if options.drive:
         drive(folder)
         return
-    for path in folder.glob("*"):
-        if path.name != "people":
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-    if not (folder / "people" / DAMAGED).exists():
-        render(folder, options.people)
-    times = run(folder, options.people)
-    found = attempts(read_events(folder), times)
-    numbers = summarise(folder, found, times, options.people)
+    if not options.sum_up:
+        for path in folder.glob("*"):
+            if path.name != "people":
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if not (folder / "people" / DAMAGED).exists():
+            render(folder, options.people)
+        run(folder, options.people)
+    numbers = summarise(folder, options.people)
     for name, value in numbers.items():
         print(f"{name:<32} {f'{value:.2f}' if isinstance(value, float) else value}")
     if options.json:
         options.json.write_text(json.dumps(numbers, indent=1) + "\n")
     if options.plot:
-        draw(found, times, options.plot)
+        draw(folder, options.plot)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ from pipelines.identity_queue import IdentityQueue
 
 START_ATTEMPTS = 3
 """Workers in a row that may die before their first identity."""
+LOOK_S = 30.0
+"""How long to wait for any news before looking whether Ray is still there."""
 
 
 def run_fleet(
@@ -26,7 +28,7 @@ def run_fleet(
     start_worker() -> a new actor with ready() and work(name, input). One that raises is replaced too: what went wrong
     may have spoilt its process, as an error of CUDA does.
 
-    Raises DrigError where no worker comes up.
+    Raises DrigError where no worker comes up, and where Ray has lost its last machine.
     """
     tasks: dict[Any, tuple[Any, str | None]] = {}  # what each worker is asked -> the worker, and the identity it has
     stillborn = 0
@@ -39,10 +41,13 @@ def run_fleet(
         start()
     try:
         while queue or any(name is not None for _, name in tasks.values()):
-            (done,), _ = ray.wait(list(tasks), num_returns=1)
-            worker, name = tasks.pop(done)
+            news, _ = ray.wait(list(tasks), num_returns=1, timeout=LOOK_S)
+            if not news:
+                _require_machine()
+                continue
+            worker, name = tasks.pop(news[0])
             try:
-                result = ray.get(done)
+                result = ray.get(news[0])
             except RayTaskError as error:
                 ray.kill(worker)
                 if name is None:
@@ -70,3 +75,10 @@ def run_fleet(
     finally:
         for worker, _ in tasks.values():
             ray.kill(worker)
+
+
+def _require_machine() -> None:
+    """Raise where none is left: Ray takes a starved machine for dead, also its own, and would wait without end."""
+    nodes: list[dict[str, Any]] = ray.nodes()
+    if not any(node["Alive"] for node in nodes):
+        raise DrigError("Ray has ended on this machine, which was too busy or out of memory; give the command again")
