@@ -44,6 +44,7 @@ ROOT = Path(__file__).parents[1]
 STAGES = ROOT / "benchmarks" / "results" / "extraction_stages.json"
 BATCH = 8
 SHARD = 256
+FEW, ROUNDS = 800, 2
 NODES = (1, 2, 4, 8, 16, 32, 64)
 LARGEST_BLOCK = 640
 """Photos: portraits of 128 MiB, beyond which Ray Data passes a block on in parts."""
@@ -165,8 +166,8 @@ def schedule_cost(record: bytes, blocks: int = 400) -> float:
 def workers(options: argparse.Namespace) -> None:
     rates: dict[int, list[float]] = {1: [], 2: []}
     with tempfile.TemporaryDirectory() as folder:
-        variations(Path(folder) / "photos", 64, options.photos)
-        for round_ in range(options.rounds):
+        variations(Path(folder) / "photos", 64, FEW)
+        for round_ in range(ROUNDS):
             for count in rates:
                 command = extraction(Path(folder) / "photos", Path(folder) / f"store{count}_{round_}", count, count)
                 output = subprocess.run(
@@ -189,19 +190,8 @@ def extraction(photos: Path, store: Path, finders: int, renderers: int, shard: i
     return [
         *(sys.executable, str(ROOT / "pipelines" / "extract_buffers.py")),
         *("--photos", str(photos), "--store", str(store), "--runs", str(store.parent)),
-        *(
-            "--aligned",
-            "--detect",
-            "false",
-            "--size",
-            "64",
-            "--sheet",
-            "0",
-            "--batch",
-            str(BATCH),
-            "--shard",
-            str(shard),
-        ),
+        *("--aligned", "--detect", "false", "--size", "64", "--sheet", "0"),
+        *("--batch", str(BATCH), "--shard", str(shard)),
         *("--finders", str(finders), "--renderers", str(renderers)),
         *("--cluster.cpus", str(finders + renderers + 1), "--cluster.dashboard", "false"),
     ]
@@ -284,9 +274,9 @@ def faults(options: argparse.Namespace) -> None:
     rng = numpy_generator(options.seed, "faults")
     with tempfile.TemporaryDirectory() as folder:
         photos, quiet, store = (Path(folder) / name for name in ("photos", "quiet", "store"))
-        variations(photos, 64, options.photos)
+        variations(photos, 64, FEW)
         subprocess.run(extraction(photos, quiet, 1, 1, shard=16), cwd=ROOT, env=environment(), check=True)
-        for victim in VICTIMS[: options.kills]:
+        for victim in VICTIMS:
             with subprocess.Popen(extraction(photos, store, 1, 1, shard=16), cwd=ROOT, env=environment()) as driver:
                 before = stored(store)
                 seconds = kill(driver, victim, after=rng.uniform(0, 10))
@@ -445,27 +435,20 @@ def draw(curves: dict[str, list[float]], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
+PARTS = {"stages": stages, "workers": workers, "memory": memory, "faults": faults, "cluster": cluster}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parts = parser.add_subparsers(required=True)
-    parts.add_parser("stages").set_defaults(run=stages)
-    part = parts.add_parser("workers")
-    part.add_argument("--photos", type=int, default=1_000)
-    part.add_argument("--rounds", type=int, default=2)
-    part.set_defaults(run=workers)
-    part = parts.add_parser("memory")
-    part.add_argument("--photos", type=int, nargs="+", default=[1_000, 10_000])
-    part.set_defaults(run=memory)
-    part = parts.add_parser("faults")
-    part.add_argument("--photos", type=int, default=800)
-    part.add_argument("--kills", type=int, default=len(VICTIMS), help=f"of {len(VICTIMS)}")
-    part.add_argument("--seed", type=int, default=0)
-    part.set_defaults(run=faults)
-    part = parts.add_parser("cluster")
-    part.add_argument("--plot", type=Path, help="PNG to draw")
-    part.set_defaults(run=cluster)
+    parser.add_argument("parts", nargs="*", metavar="PART", default=list(PARTS), help=f"of {', '.join(PARTS)}; or all")
+    parser.add_argument("--photos", type=int, nargs="+", default=[1_000, 10_000], help="of `memory`")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments of `faults`")
+    parser.add_argument("--plot", type=Path, help="PNG for `cluster` to draw")
     options = parser.parse_args()
-    options.run(options)
+    if unknown := set(options.parts) - set(PARTS):
+        parser.error(f"there is no {', '.join(sorted(unknown))}; choose from {', '.join(PARTS)}")
+    for part in options.parts:
+        PARTS[part](options)
 
 
 if __name__ == "__main__":
