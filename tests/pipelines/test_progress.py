@@ -1,9 +1,10 @@
 import time
+from unittest.mock import Mock
 
 import pytest
 import ray
 
-from pipelines.progress import Board, Positions, board_bar
+from pipelines.progress import Board, Positions, TrackedCounts, bar, board_bar
 
 
 def test_positions_are_absolute() -> None:
@@ -28,3 +29,18 @@ def test_bar_follows_a_worker_and_ends_where_it_ended(ray_local: None, capfd: py
     assert "training: 100%" in drawn
     assert "100/100" in drawn
     assert "loss=0.010" in drawn
+
+
+def test_counts_are_on_the_bar_and_now_and_then_in_mlflow(capfd: pytest.CaptureFixture[str]) -> None:
+    run = Mock()
+    with bar(total=4, unit="photo", title="extract") as drawn:
+        counts = TrackedCounts(drawn, run, before=10)
+        counts.put(1, rejected=0)
+        run.log_metrics.assert_not_called()
+        counts.put(4, rejected=1)
+    assert "4/4" in capfd.readouterr().err
+    run.log_metrics.assert_called_once()
+    metrics = run.log_metrics.call_args.args[0]
+    assert (metrics["done"], metrics["rejected"], metrics["seconds_left"]) == (14, 1, 0)
+    assert metrics["photos_per_second"] > 0
+    assert run.log_metrics.call_args.kwargs == {"samples": 14}
