@@ -169,17 +169,25 @@ def workers(options: argparse.Namespace) -> None:
         variations(Path(folder) / "photos", 64, FEW)
         for round_ in range(ROUNDS):
             for count in rates:
-                command = extraction(Path(folder) / "photos", Path(folder) / f"store{count}_{round_}", count, count)
-                output = subprocess.run(
-                    command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=True
-                ).stdout
-                found = re.search(r"([\d.]+) photos/s", output)
-                assert found is not None, output
-                rates[count].append(float(found[1]))
+                store = Path(folder) / f"store{count}_{round_}"
+                command = extraction(Path(folder) / "photos", store, count, count, shard=16)
+                rates[count].append(steady_rate(command, store))
     for count, values in rates.items():
         told = ", ".join(f"{value:.1f}" for value in values)
         print(f"{count} finders, {count} renderers: {max(values):.1f} photos/s at best of {told}")
     print(f"ratio of the best: {max(rates[2]) / max(rates[1]):.2f}")
+
+
+def steady_rate(command: Sequence[str], store: Path) -> float:
+    """Photos a second from the first shard to the last: without the start of Ray and of its processes."""
+    seen = [(0.0, 0)]
+    with subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            if (count := stored(store)) != seen[-1][1]:
+                seen.append((time.monotonic(), count))
+            time.sleep(0.05)
+    (first, before), (last, after) = seen[1], seen[-1]
+    return (after - before) / (last - first)
 
 
 # ---- memory ----------------------------------------------------------------------------------------------------------
