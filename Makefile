@@ -22,7 +22,8 @@ lint: $(READY)  ## style and types
 # Every step goes on where it stopped. The first training counts all pixels alike, the second the head's more.
 base: $(READY)  ## the released base rig, from nothing (MODEL_CARD.md)
 	$(BIN)/drig synth --out runs/base/people --people 1000 --photos 5 --seed 3000003
-	$(BIN)/drig extract --photos runs/base/people --aligned true --size 64 --store runs/base/buffers
+	$(BIN)/drig extract --photos runs/base/people --aligned true --size 64 --store runs/base/buffers \
+		--runs runs/base
 	$(BIN)/drig stage1 --preset small --dataset runs/base/buffers --storage runs/base/first --runs runs/base \
 		--training.samples 96000 --training.cooldown 0 --training.background_weight 1 --register false
 	$(BIN)/drig stage1 --preset small --dataset runs/base/buffers --storage runs/base/stage1 --runs runs/base \

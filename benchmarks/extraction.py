@@ -3,6 +3,7 @@
     python benchmarks/extraction.py stages      CPU seconds of each, to benchmarks/results/extraction_stages.json
     python benchmarks/extraction.py workers     photos/s with one and with two processes a stage
     python benchmarks/extraction.py memory      peaks at 1,000 and 10,000 photos
+    python benchmarks/extraction.py faults      kills at random moments, and what came of the store
     python benchmarks/extraction.py cluster [--plot docs/extraction.png]
 
 The last is simulated, with the stages that were measured: speed, bottleneck and cost on 1 to 64 nodes. CPU seconds,
@@ -15,6 +16,7 @@ import json
 import os
 import platform
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -31,7 +33,7 @@ import numpy as np
 import torch
 
 from drig.data.photos import read_photo, save_png
-from drig.data.store import BufferStoreWriter
+from drig.data.store import BufferStore, BufferStoreWriter
 from drig.data.synthetic import write_people
 from drig.randomness import numpy_generator
 from pipelines.cluster import ClusterConfig, quieten_ray_data, ray_cluster
@@ -42,6 +44,7 @@ ROOT = Path(__file__).parents[1]
 STAGES = ROOT / "benchmarks" / "results" / "extraction_stages.json"
 BATCH = 8
 SHARD = 256
+FEW, ROUNDS = 800, 2
 NODES = (1, 2, 4, 8, 16, 32, 64)
 LARGEST_BLOCK = 640
 """Photos: portraits of 128 MiB, beyond which Ray Data passes a block on in parts."""
@@ -163,31 +166,40 @@ def schedule_cost(record: bytes, blocks: int = 400) -> float:
 def workers(options: argparse.Namespace) -> None:
     rates: dict[int, list[float]] = {1: [], 2: []}
     with tempfile.TemporaryDirectory() as folder:
-        variations(Path(folder) / "photos", 64, options.photos)
-        for round_ in range(options.rounds):
+        variations(Path(folder) / "photos", 64, FEW)
+        for round_ in range(ROUNDS):
             for count in rates:
-                command = extraction(Path(folder) / "photos", Path(folder) / f"store{count}_{round_}", count, count)
-                output = subprocess.run(
-                    command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=True
-                ).stdout
-                found = re.search(r"([\d.]+) photos/s", output)
-                assert found is not None, output
-                rates[count].append(float(found[1]))
+                store = Path(folder) / f"store{count}_{round_}"
+                command = extraction(Path(folder) / "photos", store, count, count, shard=16)
+                rates[count].append(steady_rate(command, store))
     for count, values in rates.items():
         told = ", ".join(f"{value:.1f}" for value in values)
         print(f"{count} finders, {count} renderers: {max(values):.1f} photos/s at best of {told}")
     print(f"ratio of the best: {max(rates[2]) / max(rates[1]):.2f}")
 
 
+def steady_rate(command: Sequence[str], store: Path) -> float:
+    """Photos a second from the first shard to the last: without the start of Ray and of its processes."""
+    seen = [(0.0, 0)]
+    with subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            if (count := stored(store)) != seen[-1][1]:
+                seen.append((time.monotonic(), count))
+            time.sleep(0.05)
+    (first, before), (last, after) = seen[1], seen[-1]
+    return (after - before) / (last - first)
+
+
 # ---- memory ----------------------------------------------------------------------------------------------------------
 
 
-def extraction(photos: Path, store: Path, finders: int, renderers: int) -> list[str]:
+def extraction(photos: Path, store: Path, finders: int, renderers: int, shard: int = SHARD) -> list[str]:
     """The command line, on a Ray of its own."""
     return [
         *(sys.executable, str(ROOT / "pipelines" / "extract_buffers.py")),
         *("--photos", str(photos), "--store", str(store), "--runs", str(store.parent)),
-        *("--aligned", "--detect", "false", "--size", "64", "--sheet", "0", "--batch", str(BATCH)),
+        *("--aligned", "--detect", "false", "--size", "64", "--sheet", "0"),
+        *("--batch", str(BATCH), "--shard", str(shard)),
         *("--finders", str(finders), "--renderers", str(renderers)),
         *("--cluster.cpus", str(finders + renderers + 1), "--cluster.dashboard", "false"),
     ]
@@ -258,6 +270,52 @@ def memory(options: argparse.Namespace) -> None:
         seconds = found.pop("seconds")
         told = ", ".join(f"{name} {value:,.0f}" for name, value in found.items())
         print(f"{count:,} photos in {seconds:,.0f} s, peak MiB: {told}", flush=True)
+
+
+# ---- faults ----------------------------------------------------------------------------------------------------------
+
+VICTIMS = ("driver", "renderer", "finder", "raylet", "driver", "renderer", "raylet", "finder")
+
+
+def faults(options: argparse.Namespace) -> None:
+    """Kill one process after another at random moments, then compare the store with that of an undisturbed run."""
+    rng = numpy_generator(options.seed, "faults")
+    with tempfile.TemporaryDirectory() as folder:
+        photos, quiet, store = (Path(folder) / name for name in ("photos", "quiet", "store"))
+        variations(photos, 64, FEW)
+        subprocess.run(extraction(photos, quiet, 1, 1, shard=16), cwd=ROOT, env=environment(), check=True)
+        for victim in VICTIMS:
+            with subprocess.Popen(extraction(photos, store, 1, 1, shard=16), cwd=ROOT, env=environment()) as driver:
+                before = stored(store)
+                seconds = kill(driver, victim, after=rng.uniform(0, 10))
+                killed_at = stored(store)
+                driver.wait()
+            ended = "went on to its end" if driver.returncode == 0 else f"ended with {driver.returncode}"
+            print(f"{victim} killed {seconds:.1f} s after the finder came, {before} -> {killed_at} stored: {ended}")
+        subprocess.run(extraction(photos, store, 1, 1, shard=16), cwd=ROOT, env=environment(), check=True)
+        undisturbed, disturbed = BufferStore(quiet), BufferStore(store)
+        keys = undisturbed.keys()
+        same = sum(undisturbed._content(key) == disturbed._content(key) for key in keys)
+        twice = stored(store) - len(disturbed)
+        print(f"{len(keys)} records undisturbed, {len(disturbed)} disturbed, {same} of the same bytes, {twice} twice")
+
+
+def stored(store: Path) -> int:
+    """Records that a store lists."""
+    manifest = store / "manifest.json"
+    return sum(shard["count"] for shard in json.loads(manifest.read_text())["shards"]) if manifest.exists() else 0
+
+
+def kill(driver: "subprocess.Popen[bytes]", victim: str, after: float) -> float:
+    """Kill the process of this role, so many seconds after the finder has come; the seconds, 0 if nothing is left."""
+    while driver.poll() is None and not any(memory_of(pid)[0] == "finder" for pid in family(driver.pid)):
+        time.sleep(0.1)
+    time.sleep(after)
+    for pid in family(driver.pid):
+        if driver.poll() is None and (pid == driver.pid if victim == "driver" else memory_of(pid)[0] == victim):
+            os.kill(pid, signal.SIGKILL)
+            return after
+    return 0.0
 
 
 # ---- a cluster, simulated --------------------------------------------------------------------------------------------
@@ -385,22 +443,20 @@ def draw(curves: dict[str, list[float]], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
+PARTS = {"stages": stages, "workers": workers, "memory": memory, "faults": faults, "cluster": cluster}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parts = parser.add_subparsers(required=True)
-    parts.add_parser("stages").set_defaults(run=stages)
-    part = parts.add_parser("workers")
-    part.add_argument("--photos", type=int, default=1_000)
-    part.add_argument("--rounds", type=int, default=2)
-    part.set_defaults(run=workers)
-    part = parts.add_parser("memory")
-    part.add_argument("--photos", type=int, nargs="+", default=[1_000, 10_000])
-    part.set_defaults(run=memory)
-    part = parts.add_parser("cluster")
-    part.add_argument("--plot", type=Path, help="PNG to draw")
-    part.set_defaults(run=cluster)
+    parser.add_argument("parts", nargs="*", metavar="PART", default=list(PARTS), help=f"of {', '.join(PARTS)}; or all")
+    parser.add_argument("--photos", type=int, nargs="+", default=[1_000, 10_000], help="of `memory`")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments of `faults`")
+    parser.add_argument("--plot", type=Path, help="PNG for `cluster` to draw")
     options = parser.parse_args()
-    options.run(options)
+    if unknown := set(options.parts) - set(PARTS):
+        parser.error(f"there is no {', '.join(sorted(unknown))}; choose from {', '.join(PARTS)}")
+    for part in options.parts:
+        PARTS[part](options)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from drig import storage
+from drig.data.records import FORMAT, VERSION
 from drig.data.store import (
     MANIFEST,
     RECORDS_A_SHARD,
@@ -91,7 +92,8 @@ class S3StoreWriter:
         shard, keys = self._writer.finish(), self._keys
         self._writer, self._keys, self._entries = None, [], 0
         file = Path(self._scratch.name) / shard.file
-        self._upload(_description_of(shard.file), json.dumps({"shard": asdict(shard), "keys": keys}).encode())
+        about = {"format": FORMAT, "version": VERSION, "shard": asdict(shard), "keys": keys}
+        self._upload(_description_of(shard.file), json.dumps(about).encode())
         patiently(lambda: storage.upload_file(file, self._at(shard.file)), self._patience_s)
         file.unlink()
         self._take(shard, keys)
@@ -125,6 +127,7 @@ class S3StoreWriter:
             about: dict[str, Any] = json.loads(storage.read_bytes(place))
             shard = Shard(**{**about["shard"], "kind": StoreKind(**about["shard"]["kind"])})
             keys: list[str] = about["keys"]
+            known = (about["format"], about["version"]) == (FORMAT, VERSION)
         except MissingFile as error:
             raise DrigError(
                 f"{self._place} was copied to S3, not written there: {file} has no list of its keys. Continue the "
@@ -132,6 +135,10 @@ class S3StoreWriter:
             ) from error
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise DrigError(f"{place} is damaged ({error}); name another prefix.") from error
+        if not known:
+            raise DrigError(
+                f"{place} is of another version of drig: name another prefix, and extract the photos again."
+            )
         if shard.kind != self._kind:
             raise DrigError(
                 f"{self._place} holds {shard.kind.size} px, head {shard.kind.head}, estimator {shard.kind.estimator}; "

@@ -8,6 +8,7 @@ import pytest
 from moto import mock_aws
 
 from drig import patience, storage
+from drig.data import store_on_s3
 from drig.data.records import encode
 from drig.data.store import BufferStore, BufferStoreWriter
 from drig.data.store_on_s3 import S3StoreWriter, copy_shards, read_manifest
@@ -134,7 +135,7 @@ def test_shards_can_be_looked_at_alone(tmp_path: Path) -> None:
     assert copy_shards(PLACE, tmp_path, [second]).keys() == ["c"]
 
 
-def test_another_kind_and_a_copied_store_are_refused(tmp_path: Path) -> None:
+def test_another_kind_and_a_copied_store_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with writer() as there:
         put(there, "a")
     with pytest.raises(DrigError, match="holds 16 px, head open, estimator fit; name another"):
@@ -144,5 +145,8 @@ def test_another_kind_and_a_copied_store_are_refused(tmp_path: Path) -> None:
     storage.upload_folder(tmp_path, "s3://lab/copied")
     with pytest.raises(DrigError, match="was copied to S3, not written there"):
         S3StoreWriter("s3://lab/copied", **KIND)
+    monkeypatch.setattr(store_on_s3, "VERSION", 0)
+    with pytest.raises(DrigError, match="of another version of drig"):
+        writer()
     with pytest.raises(DrigError, match="the bucket does not exist"):
         S3StoreWriter("s3://no-such-bucket/store", **KIND)

@@ -1,11 +1,12 @@
 import json
 import time
+from unittest.mock import Mock
 
 import pytest
 import ray
 
 from drig import logs
-from pipelines.progress import Board, Positions, bar, board_bar
+from pipelines.progress import Board, Positions, TrackedCounts, bar, board_bar
 
 
 def test_positions_are_absolute() -> None:
@@ -44,3 +45,18 @@ def test_a_bar_in_a_log_of_events_is_events(
     line = json.loads(logs.EventFormatter(as_json=True).format(last))
     assert (line["event"], line["work"], line["done"], line["total"]) == ("progress", "extract", 4, 4)
     assert line["facts"] == "rejected=1"
+
+
+def test_counts_are_on_the_bar_and_now_and_then_in_mlflow(capfd: pytest.CaptureFixture[str]) -> None:
+    run = Mock()
+    with bar(total=4, unit="photo", title="extract") as drawn:
+        counts = TrackedCounts(drawn, run, before=10)
+        counts.put(1, rejected=0)
+        run.log_metrics.assert_not_called()
+        counts.put(4, rejected=1)
+    assert "4/4" in capfd.readouterr().err
+    run.log_metrics.assert_called_once()
+    metrics = run.log_metrics.call_args.args[0]
+    assert (metrics["done"], metrics["rejected"], metrics["seconds_left"]) == (14, 1, 0)
+    assert metrics["photos_per_second"] > 0
+    assert run.log_metrics.call_args.kwargs == {"samples": 14}
