@@ -25,7 +25,7 @@ from drig.training.stream import SampleStream, worker_batches
 from drig.versions import versions
 
 PAPER = TRAINING_PRESETS["paper-stage1"]
-SPEEDS = (0.5, 0.7, 0.9)
+SPEEDS = (0.25, 0.5, 0.75)
 PHOTOS = 32
 WARM = 8
 """Batches before the clock starts: loader processes need seconds to start."""

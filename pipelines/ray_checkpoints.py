@@ -8,13 +8,14 @@ import shutil
 import threading
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-from ray import train as ray_train
+from typing import TYPE_CHECKING, Any
 
 from drig import storage
 from drig.errors import DrigError
 from drig.training.checkpoints import adopt, find
+
+if TYPE_CHECKING:
+    from ray.train import Checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,8 @@ def drop_torn_list(place: str) -> None:
 
 def fetch_checkpoint(place: str, workdir: Path) -> None:
     """Bring the newest checkpoint of a run to where `train` finds it, if there is one: on every worker the same."""
+    from ray import train as ray_train  # here, because importing it takes seconds, and reading options needs it not
+
     if (checkpoint := ray_train.get_checkpoint()) is not None:
         with checkpoint.as_directory() as folder:
             adopt(Path(folder), workdir)
@@ -71,6 +74,8 @@ class CheckpointUpload:
 
         Waits for the upload before, so that they never pile up. One that fails is a failed worker.
         """
+        from ray import train as ray_train
+
         if folder is None:
             ray_train.report(metrics, checkpoint_upload_mode=ray_train.CheckpointUploadMode.ASYNC)
             return
@@ -96,7 +101,7 @@ class CheckpointUpload:
         with self._idle:
             return
 
-    def _upload(self, run: Any, score: float | None, checkpoint: ray_train.Checkpoint, name: str) -> Any:
+    def _upload(self, run: Any, score: float | None, checkpoint: "Checkpoint", name: str) -> Any:
         """What Ray Train calls in a thread of its own; `run` is its storage."""
         try:
             stored = run.persist_current_checkpoint(checkpoint, name)
@@ -111,7 +116,7 @@ class CheckpointUpload:
             return math.inf
         return float(json.loads(storage.read_bytes(self._best))["score"])
 
-    def _keep_best(self, run: Any, score: float, checkpoint: ray_train.Checkpoint, name: str) -> None:
+    def _keep_best(self, run: Any, score: float, checkpoint: "Checkpoint", name: str) -> None:
         """Copy, then point to the copy, then delete the one before: at every moment there is a whole one."""
         from pyarrow.fs import FileSelector, FileType
 

@@ -219,7 +219,7 @@ class _Worker:
             seed_dropout(state.rig.denoisingUNet, seeds[part])
             # Workers exchange gradients once a step, with the last micro-batch.
             with forward.no_sync() if isinstance(forward, DistributedDataParallel) and not last else nullcontext():
-                losses = forward(**values, code=(codes if last else copy)[part])  # (micro-batch,)
+                losses: Tensor = forward(**values, code=(codes if last else copy)[part])  # (micro-batch,)
                 loss = losses.sum() * self.world_size / config.batch  # the mean over workers is that over the batch
                 if last and copy.grad is not None:
                     loss = loss + (codes * copy.grad).sum()

@@ -26,7 +26,7 @@ from drig.training.config import TrainingConfig
 from drig.training.loop import train
 from drig.versions import code_version, versions
 from pipelines import stage1
-from pipelines.ray_checkpoints import CheckpointUpload
+from pipelines.ray_checkpoints import CheckpointUpload, drop_torn_list
 from pipelines.stage1 import PRESETS, Job, Reporter, Stage1Config, fit, main, report
 from tests.pipelines import conftest
 
@@ -126,6 +126,25 @@ def test_dataset_and_results_on_s3(config: Stage1Config, tmp_path: Path, monkeyp
     assert load_weights(tmp_path / "weights.safetensors").metadata["samples_seen"] == 32
 
 
+def test_goes_on_from_stored_checkpoints_whose_list_was_torn(config: Stage1Config) -> None:
+    """Ray Train's list was being written when the driver died; the newest checkpoint, too, is not whole."""
+    folder = Path(config.storage) / "ray_train"
+    rig = Rig.from_seed(RIG, derive_seed(config.training.seed, "rig"))
+    first = replace(config.training, samples=24, checkpoint_every=8)
+    train(first, rig, StoreDataset(config.dataset), workdir=folder)
+    (folder / "checkpoint_000000000024/rig.safetensors").write_bytes(b"")
+    snapshot = folder / "checkpoint_manager_snapshot.json"
+    snapshot.write_text('{"ray_version": "2.60')
+    drop_torn_list(config.storage)
+    assert not snapshot.exists()
+    board = QuietBoard()
+    run_here(config, board)
+    assert board.seen == [24, 32]
+    snapshot.write_text("{}")
+    drop_torn_list(config.storage)
+    assert snapshot.exists()
+
+
 def test_the_grids_portraits_can_be_kept_from_training(config: Stage1Config, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
 
@@ -158,7 +177,7 @@ def dying_worker(loop_config: dict[str, Any]) -> dict[str, Any]:
         goes_on.set()
         progress(self, samples, metrics)
 
-    CheckpointUpload._upload = slow_upload  # type: ignore[method-assign]
+    CheckpointUpload._upload = slow_upload  # type: ignore[method-assign, assignment]
     Reporter.progress = noted_progress  # type: ignore[method-assign]
 
     def die() -> None:
