@@ -275,7 +275,14 @@ class Identities:
         return True
 
     def _set_live(self, name: str, version: int) -> None:
-        connect(self.tracking_uri).set_registered_model_alias(_PREFIX + name, LIVE, str(version))
+        from mlflow.exceptions import MlflowException
+
+        client = connect(self.tracking_uri)
+        try:
+            client.set_registered_model_alias(_PREFIX + name, LIVE, str(version))
+        except MlflowException:
+            # Two processes that both make the alias: one is told that it exists, and from then on it can be moved.
+            client.set_registered_model_alias(_PREFIX + name, LIVE, str(version))
 
     def _create(self, name: str) -> None:
         from mlflow.exceptions import MlflowException

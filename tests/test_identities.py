@@ -143,6 +143,25 @@ def test_registered_at_the_same_time_the_first_is_kept(
         identities.get(BASE, first + 1)
 
 
+def test_of_two_that_make_a_version_live_first_one_is_refused_once(
+    identities: Identities, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite's answer to the second of two processes that both found no alias and insert one."""
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    insert = MlflowClient.set_registered_model_alias
+
+    def late(client: MlflowClient, *given: str) -> None:
+        monkeypatch.undo()
+        insert(client, *given)  # the other one
+        raise MlflowException("UNIQUE constraint failed: registered_model_aliases.name")
+
+    monkeypatch.setattr(MlflowClient, "set_registered_model_alias", late)
+    version = identities.register_base(rig_file(tmp_path, 1.0))
+    assert identities.get(BASE).version == version
+
+
 def test_identities_move_with_the_folder_of_runs(tmp_path: Path) -> None:
     old, new = tmp_path / "old runs", tmp_path / "new"
     there = Identities(f"sqlite:///{old}/mlflow.db")

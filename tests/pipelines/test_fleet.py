@@ -72,3 +72,12 @@ def test_workers_that_never_come_up_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(DrigError, match="no worker comes up"):
         dict(run_fleet(start(Stillborn, tmp_path), queue, {"ann": "work"}, workers=1))
     assert len(list(tmp_path.iterdir())) == START_ATTEMPTS
+
+
+def test_without_a_machine_nobody_waits_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Ray leaves it where its only machine was too busy to answer it."""
+    monkeypatch.setattr("pipelines.fleet.LOOK_S", 0.01)
+    monkeypatch.setattr("ray.nodes", lambda: [{"Alive": False}])
+    queue = IdentityQueue({"ann": 0.0}, attempts=1)
+    with pytest.raises(DrigError, match="give the command again"):
+        dict(run_fleet(start(Worker, tmp_path), queue, {"ann": "work"}, workers=1))
