@@ -206,10 +206,10 @@ def _parse(content: bytes | memoryview) -> tuple[dict[str, Any], dict[str, NDArr
         raise DrigError(f"the record is {given}; this drig reads {FORMAT} version {VERSION}: extract the photos again.")
     if about["crc32"] != _checksum(content):
         raise ValueError(f"checksum of {about['key']!r} differs")
-    arrays = {}
+    arrays, data = {}, memoryview(content)[start:]
     for name, entry in header.items():
         first, last = entry["data_offsets"]
-        array = np.frombuffer(content[start + first : start + last], _DTYPES[entry["dtype"]])
+        array = np.frombuffer(data[first:last], _DTYPES[entry["dtype"]])
         arrays[name] = array.reshape(entry["shape"])
     return about, arrays
 
