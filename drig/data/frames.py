@@ -2,7 +2,7 @@
 
 Each row less the row above it leaves small numbers, whose bits are then sorted by significance: all lowest bits, then
 all next ones. The highest are zeros, which LZ4 shrinks, and the lowest noise, which it leaves alone. On portraits the
-result is as small as zstd's of the same differences, or a PNG, and is read five times as fast as zstd's
+result is as small as zstd's of the same differences, or a PNG, and is read in a third of zstd's time
 (`benchmarks/store.py`): LZ4 only copies, and the bits are put together 64 at a time.
 
 Legend: K planes, H rows, W columns, B = H / 8 bands of rows, rounded up.
