@@ -45,11 +45,12 @@ def unpack(image: Tensor, normal: Tensor, albedo: Tensor, light: Tensor) -> tupl
 
 
 def unpack_compiled(image: Tensor, normal: Tensor, albedo: Tensor, light: Tensor) -> tuple[Tensor, Tensor]:
-    """`unpack` on a CPU, in a quarter of the time: each number is written once and read from the cache."""
+    """`unpack` on a CPU, several times as fast: each number is written once and read from the cache."""
     n, _, height, width = image.shape
     unpacked_image, buffers = torch.empty(n, 3, height, width), torch.empty(n, 9, height, width)
-    planes = [tensor.flatten(2).numpy() for tensor in (image, normal, albedo, unpacked_image, buffers)]
-    _unpack(*planes, (light * torch.tensor(SH_SCALE)[:, None]).numpy())
+    flat = [tensor.flatten(2).numpy() for tensor in (image, normal, albedo, unpacked_image, buffers)]
+    scaled = (light * torch.tensor(SH_SCALE)[:, None]).numpy()
+    _unpack(flat[0], flat[1], flat[2], flat[3], flat[4], scaled)
     return unpacked_image, buffers
 
 

@@ -3,9 +3,9 @@
 A record is a safetensors file in memory. Photo and buffers are kept as 8-bit planes (`drig.data.frames`). The light's
 shading is not kept but computed on read.
 
-Precision, a decision: normals and albedo in steps of 1/127 take 61 KiB a face at 256 px (65 on the disk, with all else
+Precision, a decision: normals and albedo in steps of 1/127 take 56 KiB a face at 256 px (61 on the disk, with all else
 but the photo) and put the rendered buffer 52 dB or more from the float one (`benchmarks/store.py`, on the open head).
-Albedo in steps of 1/255 would gain 4 dB for 7 KiB. The photo is exact.
+Albedo in steps of 1/255 would gain 4 dB for 6 KiB. The photo is exact.
 
 Legend: S = H = W = size pixels; h, w the box that holds the face.
 """
@@ -206,10 +206,10 @@ def _parse(content: bytes | memoryview) -> tuple[dict[str, Any], dict[str, NDArr
         raise DrigError(f"the record is {given}; this drig reads {FORMAT} version {VERSION}: extract the photos again.")
     if about["crc32"] != _checksum(content):
         raise ValueError(f"checksum of {about['key']!r} differs")
-    arrays = {}
+    arrays, data = {}, memoryview(content)[start:]
     for name, entry in header.items():
         first, last = entry["data_offsets"]
-        array = np.frombuffer(content[start + first : start + last], _DTYPES[entry["dtype"]])
+        array = np.frombuffer(data[first:last], _DTYPES[entry["dtype"]])
         arrays[name] = array.reshape(entry["shape"])
     return about, arrays
 

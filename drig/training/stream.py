@@ -38,7 +38,7 @@ class SampleStream(Dataset[Item]):
         sample = self.dataset[index]
         generator = torch_generator(self.seed, "sample", position)
         timestep = int(torch.randint(self.steps, (), generator=generator))
-        # PyTorch draws noise in a quarter of NumPy's time, which at 256 px was five times that of reading the face.
+        # PyTorch draws noise in a quarter of NumPy's time, which at 256 px was several times that of reading the face.
         noise = torch.randn(sample["image"].shape, generator=generator)
         return {**sample, "noise": noise, "timestep": timestep, "index": index}
 

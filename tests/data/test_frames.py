@@ -19,7 +19,8 @@ def slope(size: int) -> NDArray[np.uint8]:
     """A noisy slope that wraps from 255 to 0."""
     rows, columns = np.mgrid[:size, :size]
     noise = np.random.default_rng(0).integers(-1, 2, (2, size, size))
-    return (3 * rows + 2 * columns + noise).astype(np.uint8)
+    planes: NDArray[np.uint8] = (3 * rows + 2 * columns + noise).astype(np.uint8)
+    return planes
 
 
 def test_what_is_smooth_down_a_column_becomes_small() -> None:
