@@ -264,9 +264,9 @@ def memory(options: argparse.Namespace) -> None:
     for count in options.photos:
         with tempfile.TemporaryDirectory() as folder:
             variations(Path(folder) / "photos", 64, count)
-            found = peaks(extraction(Path(folder) / "photos", Path(folder) / "store", 1, 1))
-            stored = json.loads((Path(folder) / "store" / "manifest.json").read_text())
-            assert sum(shard["count"] for shard in stored["shards"]) == count, "not every photo was stored"
+            command = extraction(Path(folder) / "photos", Path(folder) / "store", 1, 1)
+            found = peaks(command + ([] if options.backlog is None else ["--backlog", str(options.backlog)]))
+            assert stored(Path(folder) / "store") == count, "not every photo was stored"
         seconds = found.pop("seconds")
         told = ", ".join(f"{name} {value:,.0f}" for name, value in found.items())
         print(f"{count:,} photos in {seconds:,.0f} s, peak MiB: {told}", flush=True)
@@ -448,6 +448,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", default=list(PARTS), help=f"of {', '.join(PARTS)}; or all")
     parser.add_argument("--photos", type=int, nargs="+", default=[1_000, 10_000], help="of `memory`")
+    parser.add_argument("--backlog", type=float, help="extraction's, in GiB; of `memory`")
     parser.add_argument("--seed", type=int, default=0, help="of the moments of `faults`")
     parser.add_argument("--plot", type=Path, help="PNG for `cluster` to draw")
     options = parser.parse_args()
