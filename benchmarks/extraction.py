@@ -264,9 +264,9 @@ def memory(options: argparse.Namespace) -> None:
     for count in options.photos:
         with tempfile.TemporaryDirectory() as folder:
             variations(Path(folder) / "photos", 64, count)
-            found = peaks(extraction(Path(folder) / "photos", Path(folder) / "store", 1, 1))
-            stored = json.loads((Path(folder) / "store" / "manifest.json").read_text())
-            assert sum(shard["count"] for shard in stored["shards"]) == count, "not every photo was stored"
+            command = extraction(Path(folder) / "photos", Path(folder) / "store", 1, 1)
+            found = peaks(command + ([] if options.backlog is None else ["--backlog", str(options.backlog)]))
+            assert stored(Path(folder) / "store") == count, "not every photo was stored"
         seconds = found.pop("seconds")
         told = ", ".join(f"{name} {value:,.0f}" for name, value in found.items())
         print(f"{count:,} photos in {seconds:,.0f} s, peak MiB: {told}", flush=True)
@@ -274,7 +274,7 @@ def memory(options: argparse.Namespace) -> None:
 
 # ---- faults ----------------------------------------------------------------------------------------------------------
 
-VICTIMS = ("driver", "renderer", "finder", "raylet", "driver", "renderer", "raylet", "finder")
+VICTIMS = ("renderer", "driver", "raylet", "finder")
 
 
 def faults(options: argparse.Namespace) -> None:
@@ -286,12 +286,11 @@ def faults(options: argparse.Namespace) -> None:
         subprocess.run(extraction(photos, quiet, 1, 1, shard=16), cwd=ROOT, env=environment(), check=True)
         for victim in VICTIMS:
             with subprocess.Popen(extraction(photos, store, 1, 1, shard=16), cwd=ROOT, env=environment()) as driver:
-                before = stored(store)
-                seconds = kill(driver, victim, after=rng.uniform(0, 10))
+                kill(driver, victim, store, at=stored(store) + int(rng.integers(1, 150)))
                 killed_at = stored(store)
                 driver.wait()
             ended = "went on to its end" if driver.returncode == 0 else f"ended with {driver.returncode}"
-            print(f"{victim} killed {seconds:.1f} s after the finder came, {before} -> {killed_at} stored: {ended}")
+            print(f"{victim} killed with {killed_at} of {FEW} stored: the run {ended}", flush=True)
         subprocess.run(extraction(photos, store, 1, 1, shard=16), cwd=ROOT, env=environment(), check=True)
         undisturbed, disturbed = BufferStore(quiet), BufferStore(store)
         keys = undisturbed.keys()
@@ -306,16 +305,15 @@ def stored(store: Path) -> int:
     return sum(shard["count"] for shard in json.loads(manifest.read_text())["shards"]) if manifest.exists() else 0
 
 
-def kill(driver: "subprocess.Popen[bytes]", victim: str, after: float) -> float:
-    """Kill the process of this role, so many seconds after the finder has come; the seconds, 0 if nothing is left."""
-    while driver.poll() is None and not any(memory_of(pid)[0] == "finder" for pid in family(driver.pid)):
-        time.sleep(0.1)
-    time.sleep(after)
+def kill(driver: "subprocess.Popen[bytes]", victim: str, store: Path, at: int) -> None:
+    """Kill the process of this role once so many records are stored."""
+    while driver.poll() is None and stored(store) < at:
+        time.sleep(0.05)
     for pid in family(driver.pid):
         if driver.poll() is None and (pid == driver.pid if victim == "driver" else memory_of(pid)[0] == victim):
             os.kill(pid, signal.SIGKILL)
-            return after
-    return 0.0
+            return
+    raise SystemExit(f"there was no {victim} to kill any more")
 
 
 # ---- a cluster, simulated --------------------------------------------------------------------------------------------
@@ -450,6 +448,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", default=list(PARTS), help=f"of {', '.join(PARTS)}; or all")
     parser.add_argument("--photos", type=int, nargs="+", default=[1_000, 10_000], help="of `memory`")
+    parser.add_argument("--backlog", type=float, help="extraction's, in GiB; of `memory`")
     parser.add_argument("--seed", type=int, default=0, help="of the moments of `faults`")
     parser.add_argument("--plot", type=Path, help="PNG for `cluster` to draw")
     options = parser.parse_args()

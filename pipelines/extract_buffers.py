@@ -81,6 +81,9 @@ class ExtractConfig:
     """Processes that fit and render, one GPU each, or one CPU. None = the GPUs that there are now, or a CPU in four."""
     batch: int = 8
     """Faces fitted and rendered at once."""
+    backlog: float | None = None
+    """GiB of portraits that may wait for a renderer, on all nodes together; then finders wait. None = half of what Ray
+    has for objects, which is a third of the memory."""
     shard: int = 256
     """Faces a shard of the store: after the driver was killed, at most so many are done again."""
     sheet: int = 8
@@ -104,6 +107,8 @@ class ExtractConfig:
             given = getattr(self, name)
             if given is not None and given < value:
                 raise DrigError(f"{name} is {given}; give {value} or more")
+        if self.backlog is not None and self.backlog <= 0:
+            raise DrigError(f"backlog is {self.backlog}; give more than 0 GiB")
         if self.every < 0.001 or self.patience < 0:
             raise DrigError(f"every is {self.every}, patience {self.patience}; give 0.001 or more, and 0 or more")
         if self.upload is not None and storage.is_s3(self.store):
@@ -214,7 +219,7 @@ def _fill(config: ExtractConfig, writer: Writer, run: Run, work: Sequence[Group]
 
 def _records(config: ExtractConfig, work: Sequence[Group]) -> Iterator[dict[str, Any]]:
     """What `BufferRenderer` gives for each group, as they are done."""
-    from ray.data import ActorPoolStrategy, from_items
+    from ray.data import ActorPoolStrategy, ExecutionResources, from_items
 
     quieten_ray_data()
     gpu = use_gpu(config.cluster)
@@ -222,7 +227,7 @@ def _records(config: ExtractConfig, work: Sequence[Group]) -> Iterator[dict[str,
     finders, renderers = plan_pools(config, cpus=int(resources["CPU"]), gpus=int(resources.get("GPU", 0)) if gpu else 0)
     folder = None if config.head_folder is None else Path(absolute(config.head_folder))
     # A row is a group, which Ray Data neither splits nor joins. Rows are small until the finders have read the photos.
-    rows: Any = (
+    data: Any = (
         from_items(list(work), override_num_blocks=count_blocks(len(work), finders))
         .map(
             _on_rows(PortraitFinder, config.size, config.aligned, config.detect, config.patience),
@@ -235,10 +240,12 @@ def _records(config: ExtractConfig, work: Sequence[Group]) -> Iterator[dict[str,
             num_cpus=1,
             num_gpus=1 if gpu else 0,
         )
-        .iter_rows()
     )
+    if config.backlog is not None:
+        limit = ExecutionResources.for_limits(object_store_memory=config.backlog * 2**30)
+        data.context.execution_options.resource_limits = limit
     with reserve(config.cluster, cpus=finders + renderers + 1, gpus=renderers if gpu else 0):
-        yield from rows
+        yield from data.iter_rows()
 
 
 def _on_rows(mapper: Any, *arguments: object) -> Any:

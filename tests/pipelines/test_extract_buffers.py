@@ -70,7 +70,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_through_ray_data(config: ExtractConfig, ray_local: None) -> None:
-    result = extract(config)
+    result = extract(replace(config, backlog=0.1))
     assert (result.found, result.records, result.known) == (5, 3, 0)
     assert set(result.rejects) == {"empty.png", "notes.jpg"}
     store = BufferStore(result.store)
