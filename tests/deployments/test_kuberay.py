@@ -47,7 +47,7 @@ def manifests(name: str) -> dict[str, Any]:
 def check(manifest: dict[str, Any]) -> None:
     schema = strict(SCHEMAS[manifest["kind"]])
     schema["properties"]["metadata"] = {"type": "object"}  # Kubernetes' own, which the resource leaves open
-    jsonschema.validate(manifest, schema)
+    jsonschema.Draft4Validator(schema).validate(manifest)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_matches_the_schema_of_kuberay(name: str, kind: str) -> None:
 def test_mlflows_pod_matches_the_schema_of_pods() -> None:
     group = SCHEMAS["RayCluster"]["properties"]["spec"]["properties"]["headGroupSpec"]
     schema = strict(group["properties"]["template"]["properties"]["spec"])
-    jsonschema.validate(manifests("mlflow.yaml")["Deployment"]["spec"]["template"]["spec"], schema)
+    jsonschema.Draft4Validator(schema).validate(manifests("mlflow.yaml")["Deployment"]["spec"]["template"]["spec"])
 
 
 def test_the_schema_check_can_fail() -> None:
