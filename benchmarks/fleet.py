@@ -249,12 +249,13 @@ def summarise(folder: Path, people: int) -> dict[str, Any]:
     useful = float(np.mean([attempt.end - attempt.begin for attempt in whole])) * len(names)
     wall, cpu = around_training(folder, found)
     looped = [result.cpu_seconds for result in loop(folder)]
+    failures = json.loads((folder / "run" / "failures.json").read_text())
     beside = [a for a in found if a.begin < worker_killed < a.end and a.name != KILLED]
     return {
         "people": people,
         "samples": SAMPLES,
         "registered_once": len(names),
-        "failed": json.loads((folder / "run" / "failures.json").read_text()),
+        "failed": {name: reason.splitlines()[0].replace(f"{folder}/", "") for name, reason in failures.items()},
         "total_s": total,
         "of_it_nothing_ran_s": down,
         "useful_s": useful,
@@ -290,8 +291,14 @@ def draw(folder: Path, path: Path) -> None:
     for event in events:
         if event["what"] in ("driver killed", "Ray failed"):
             axes.axvline(event["time"] - start, color=COLOURS[event["what"]], linestyle="--")
-    axes.set(xlabel="seconds", yticks=range(WORKERS), yticklabels=[f"worker {i + 1}" for i in range(WORKERS)])
-    happened = {outcome: colour for outcome, colour in COLOURS.items() if outcome in {a.outcome for a in found}}
+    axes.set(
+        xlabel="seconds",
+        xlim=(0, events[-1]["time"] - start),
+        yticks=range(WORKERS),
+        yticklabels=[f"worker {i + 1}" for i in range(WORKERS)],
+    )
+    seen = {event["what"] for event in events}
+    happened = {what: colour for what, colour in COLOURS.items() if what in seen}
     handles = [axes.barh(0, 0, color=colour, label=outcome) for outcome, colour in happened.items()]
     figure.legend(handles=handles, loc="outside upper center", ncols=len(happened), frameon=False)
     figure.savefig(path, dpi=110)

@@ -79,6 +79,6 @@ def run_fleet(
 
 def _require_machine() -> None:
     """Raise where none is left: Ray takes a starved machine for dead, also its own, and would wait without end."""
-    nodes: list[dict[str, Any]] = ray.nodes()
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     if not any(node["Alive"] for node in nodes):
         raise DrigError("Ray has ended on this machine, which was too busy or out of memory; give the command again")
