@@ -290,7 +290,8 @@ def faults(options: argparse.Namespace) -> None:
             store = Path(folder) / victim
             command = extraction(photos, store, 1, 1, shard=16)
             with subprocess.Popen(command, cwd=ROOT, env=environment()) as driver:
-                kill(driver, victim, store, at=int(rng.integers(1, FEW // 2)))
+                # The finder is killed as it begins, since without detection it is done long before the renderer.
+                kill(driver, victim, store, at=0 if victim == "finder" else int(rng.integers(1, FEW // 2)))
                 before = stored(store)
                 driver.wait()
             subprocess.run(command, cwd=ROOT, env=environment(), check=True)
@@ -310,13 +311,13 @@ def stored(store: Path) -> int:
 
 
 def kill(driver: "subprocess.Popen[bytes]", victim: str, store: Path, at: int) -> None:
-    """Kill the process of this role once so many records are stored."""
-    while driver.poll() is None and stored(store) < at:
-        time.sleep(0.05)
-    for pid in family(driver.pid):
-        if driver.poll() is None and (pid == driver.pid if victim == "driver" else memory_of(pid)[0] == victim):
-            os.kill(pid, signal.SIGKILL)
+    """Kill the process of this role once it is there and so many records are stored."""
+    while driver.poll() is None:
+        found = [driver.pid] if victim == "driver" else [p for p in family(driver.pid) if memory_of(p)[0] == victim]
+        if found and stored(store) >= at:
+            os.kill(found[0], signal.SIGKILL)
             return
+        time.sleep(0.05)
     raise SystemExit(f"there was no {victim} to kill any more")
 
 
