@@ -278,25 +278,30 @@ VICTIMS = ("renderer", "driver", "raylet", "finder")
 
 
 def faults(options: argparse.Namespace) -> None:
-    """Kill one process after another at random moments, then compare the store with that of an undisturbed run."""
+    """Kill a process at a random moment, give the command again, and compare with the store of an undisturbed run."""
     rng = numpy_generator(options.seed, "faults")
     with tempfile.TemporaryDirectory() as folder:
-        photos, quiet, store = (Path(folder) / name for name in ("photos", "quiet", "store"))
+        photos, quiet = Path(folder) / "photos", Path(folder) / "quiet"
         variations(photos, 64, FEW)
         subprocess.run(extraction(photos, quiet, 1, 1, shard=16), cwd=ROOT, env=environment(), check=True)
-        for victim in VICTIMS:
-            with subprocess.Popen(extraction(photos, store, 1, 1, shard=16), cwd=ROOT, env=environment()) as driver:
-                kill(driver, victim, store, at=stored(store) + int(rng.integers(1, 150)))
-                killed_at = stored(store)
-                driver.wait()
-            ended = "went on to its end" if driver.returncode == 0 else f"ended with {driver.returncode}"
-            print(f"{victim} killed with {killed_at} of {FEW} stored: the run {ended}", flush=True)
-        subprocess.run(extraction(photos, store, 1, 1, shard=16), cwd=ROOT, env=environment(), check=True)
-        undisturbed, disturbed = BufferStore(quiet), BufferStore(store)
+        undisturbed = BufferStore(quiet)
         keys = undisturbed.keys()
-        same = sum(undisturbed._content(key) == disturbed._content(key) for key in keys)
-        twice = stored(store) - len(disturbed)
-        print(f"{len(keys)} records undisturbed, {len(disturbed)} disturbed, {same} of the same bytes, {twice} twice")
+        for victim in VICTIMS:
+            store = Path(folder) / victim
+            command = extraction(photos, store, 1, 1, shard=16)
+            with subprocess.Popen(command, cwd=ROOT, env=environment()) as driver:
+                # The finder is killed as it begins, since without detection it is done long before the renderer.
+                kill(driver, victim, store, at=0 if victim == "finder" else int(rng.integers(1, FEW // 2)))
+                before = stored(store)
+                driver.wait()
+            subprocess.run(command, cwd=ROOT, env=environment(), check=True)
+            disturbed = BufferStore(store)
+            same = sum(undisturbed._content(key) == disturbed._content(key) for key in keys)
+            print(
+                f"{victim} killed with {before} of {FEW} stored, exit code {driver.returncode}; the command again: "
+                f"{stored(store)} stored, {len(disturbed)} different keys, {same} as undisturbed",
+                flush=True,
+            )
 
 
 def stored(store: Path) -> int:
@@ -306,13 +311,13 @@ def stored(store: Path) -> int:
 
 
 def kill(driver: "subprocess.Popen[bytes]", victim: str, store: Path, at: int) -> None:
-    """Kill the process of this role once so many records are stored."""
-    while driver.poll() is None and stored(store) < at:
-        time.sleep(0.05)
-    for pid in family(driver.pid):
-        if driver.poll() is None and (pid == driver.pid if victim == "driver" else memory_of(pid)[0] == victim):
-            os.kill(pid, signal.SIGKILL)
+    """Kill the process of this role once it is there and so many records are stored."""
+    while driver.poll() is None:
+        found = [driver.pid] if victim == "driver" else [p for p in family(driver.pid) if memory_of(p)[0] == victim]
+        if found and stored(store) >= at:
+            os.kill(found[0], signal.SIGKILL)
             return
+        time.sleep(0.05)
     raise SystemExit(f"there was no {victim} to kill any more")
 
 
