@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -7,24 +6,6 @@ import pytest
 from drig import storage
 from drig.errors import DrigError
 from pipelines.album_list import find_albums, fingerprint
-
-
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The URI of an empty bucket on an S3 server of our own."""
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "tester")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    boto3.client("s3").create_bucket(Bucket="albums")
-    yield "s3://albums"
-    server.stop()
 
 
 @pytest.fixture(params=["local", "s3"])
