@@ -2,6 +2,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,23 +43,14 @@ def album(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(base: Path, album: Path, folder: Path, training: TrainingConfig = TRAINING) -> IdentityResult:
-    return train_identity("ann", str(album), base, training, holdout=1, aligned=False, force=True, folder=folder)
+def run(base: Path, album: Path, folder: Path, training: TrainingConfig = TRAINING, **options: Any) -> IdentityResult:
+    usual = {"holdout": 1, "aligned": False, "force": True}
+    return train_identity("ann", str(album), base, training, folder=folder, **usual | options)
 
 
 def test_leaves_a_rig_with_the_mean_shape_inside(base: Path, album: Path, tmp_path: Path) -> None:
     seen: list[int] = []
-    result = train_identity(
-        "ann",
-        str(album),
-        base,
-        TRAINING,
-        holdout=1,
-        aligned=False,
-        force=True,
-        folder=tmp_path,
-        on_progress=lambda samples, _: seen.append(samples),
-    )
+    result = run(base, album, tmp_path, on_progress=lambda samples, _: seen.append(samples))
     assert seen == [4, 8, 12, 16]
     assert (result.album["photos"], result.album["trained_on"], result.album["held_out"]) == (4, 3, ["2.png"])
     assert list(result.album["rejects"]) == ["9.jpg"]
@@ -109,18 +101,7 @@ def test_early_stopping_takes_the_best_of_the_curve(
         record = tmp_path / "training" / "curve.json"
         curves.append([point["value"] for point in json.loads(record.read_text())] if record.exists() else [])
 
-    result = train_identity(
-        "ann",
-        str(album),
-        base,
-        training,
-        holdout=1,
-        aligned=False,
-        force=True,
-        folder=tmp_path,
-        early_stop=4,
-        on_progress=watch,
-    )
+    result = run(base, album, tmp_path, training, early_stop=4, on_progress=watch)
     assert result.samples < 16
     assert result.after is not None
     assert result.after.psnr == pytest.approx(max(curves[-1]), abs=0.05)
@@ -138,17 +119,7 @@ def kill_at_12(samples: int, metrics: dict[str, float]) -> None:
 
 def run_until_12(base: Path, album: Path, folder: Path) -> None:
     with pytest.raises(Killed):
-        train_identity(
-            "ann",
-            str(album),
-            base,
-            TRAINING,
-            holdout=1,
-            aligned=False,
-            force=True,
-            folder=folder,
-            on_progress=kill_at_12,
-        )
+        run(base, album, folder, on_progress=kill_at_12)
     assert [path.name for path in (folder / "training").iterdir()] == ["checkpoint_000000000008"]
 
 
@@ -169,17 +140,7 @@ def test_a_training_is_begun_anew_where_the_album_has_changed(base: Path, album:
     run_until_12(base, changed, folder)
     shutil.copyfile(changed / "0.png", changed / "a.png")
     seen: list[int] = []
-    result = train_identity(
-        "ann",
-        str(changed),
-        base,
-        TRAINING,
-        holdout=1,
-        aligned=False,
-        force=True,
-        folder=folder,
-        on_progress=lambda samples, _: seen.append(samples),
-    )
+    result = run(base, changed, folder, on_progress=lambda samples, _: seen.append(samples))
     assert seen == [4, 8, 12, 16]
     assert result.album["photos"] == 5
 
@@ -209,17 +170,13 @@ def test_when_time_is_up_the_weights_of_then_are_taken(
 ) -> None:
     """At the first report after the warm-up that finds it so."""
     seen: list[int] = []
-    result = train_identity(
-        "ann",
-        str(album),
+    result = run(
         base,
+        album,
+        tmp_path,
         replace(TRAINING, samples=1000, warmup=8),
-        holdout=1,
-        aligned=False,
-        force=True,
         minutes=1e-6,
         early_stop=early_stop,
-        folder=tmp_path,
         on_progress=lambda samples, _: seen.append(samples),
     )
     assert seen == [4, 8, 12]
@@ -229,20 +186,7 @@ def test_when_time_is_up_the_weights_of_then_are_taken(
 
 
 def test_mirror_images_are_trained_on_too(base: Path, album: Path, tmp_path: Path) -> None:
-    results = [
-        train_identity(
-            "ann",
-            str(album),
-            base,
-            TRAINING,
-            holdout=1,
-            aligned=False,
-            force=True,
-            folder=tmp_path / str(mirror),
-            mirror=mirror,
-        )
-        for mirror in (False, True)
-    ]
+    results = [run(base, album, tmp_path / str(mirror), mirror=mirror) for mirror in (False, True)]
     assert results[0].metrics["loss"] != results[1].metrics["loss"]
 
 
