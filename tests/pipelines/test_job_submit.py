@@ -238,7 +238,7 @@ def test_a_person_goes_on_after_ray_job_stop(lab: Lab, base: Path) -> None:
     command = lab.config("personalize", config)
     job = lab.submit(command)
     scratch = Path(lab.head.environment["TMPDIR"])
-    wait_for(lambda: any(scratch.glob("drig-work-*/training/*0*")) or job.has_ended())
+    wait_for(lambda: any(scratch.glob("drig-work-*/training/checkpoint_*")) or job.has_ended())
     job.client.stop_job(job.name)
     status, told = job.end()
     assert status == JobStatus.STOPPED, told
