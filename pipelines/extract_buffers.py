@@ -265,7 +265,7 @@ def _on_rows(mapper: Any, *arguments: object) -> Any:
 
 
 def _nothing_usable(config: ExtractConfig, rejects: dict[str, str]) -> str:
-    reasons = "; ".join(f"{count} x {reason}" for reason, count in Counter(rejects.values()).most_common(3))
+    reasons = "; ".join(f"{count} x {reason.rstrip('.')}" for reason, count in Counter(rejects.values()).most_common(3))
     return f"not one of the {len(rejects)} photos in {config.photos} can be used: {reasons}. Give photos of faces."
 
 

@@ -20,7 +20,8 @@ _READERS = 4  # videos whose length is looked up at once; one on S3 is in memory
 def find_sources(photos: str, every_s: float) -> dict[str, str]:
     """Sources by key, of a folder with its sub-folders, an s3:// prefix, a .txt list of paths, or one video.
 
-    every_s: seconds between the frames of a video. Raises DrigError where there is neither photo nor video.
+    every_s: seconds between the frames of a video. Raises DrigError where there is neither photo nor video, and where
+    the one video cannot be read.
     """
     if photos.endswith(".txt"):
         lines = [line.strip() for line in storage.read_bytes(photos).decode().splitlines()]
@@ -29,6 +30,7 @@ def find_sources(photos: str, every_s: float) -> dict[str, str]:
             raise DrigError(f"{photos} lists no photo; write one path or s3:// URI a line.")
     elif is_video(photos):
         found = {PurePosixPath(photos).name: absolute(photos)}
+        video_seconds(absolute(photos))  # raises here what is a reject among others
     else:
         root = absolute(photos)
         paths = list_photos(root, recursive=True, videos=True)

@@ -76,3 +76,11 @@ def test_a_photo_has_the_same_company_in_every_run() -> None:
     assert [group["key"] for group in whole] == [["a", "b", "c"], ["d", "e", "f"], ["g", "h"]]
     assert whole[2]["source"] == ["/g", "/h"]
     assert groups(keys, sources, {"e", "h"}, 3) == whole[1:]
+
+
+def test_one_video_that_cannot_be_read_is_an_error_before_anything_starts(tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("no video")
+    with pytest.raises(DrigError, match="not a video"):
+        find_sources(str(tmp_path / "text.mp4"), 1.0)
+    with pytest.raises(DrigError, match="does not exist"):
+        find_sources(str(tmp_path / "gone.mp4"), 1.0)
