@@ -118,8 +118,8 @@ def test_an_edit_over_http_is_the_edit_in_this_process(served: Served, name: str
         sampler="unipc",
         seed=3,
     )
-    np.testing.assert_array_equal(read_photo(response.content), edit.image)
-    assert response.content == encode_png(edit.image)
+    # A replica has one thread and this process has more, so that sums differ in their last bits.
+    np.testing.assert_allclose(read_photo(response.content), edit.image, rtol=0, atol=1)
     assert response.headers["x-drig-identity"] == name
     assert json.loads(response.headers["x-drig-warnings"]) == list(edit.warnings)
 

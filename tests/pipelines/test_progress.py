@@ -1,5 +1,4 @@
 import json
-import time
 from unittest.mock import Mock
 
 import pytest
@@ -23,7 +22,7 @@ def test_bar_follows_a_worker_and_ends_where_it_ended(ray_local: None, capfd: py
     def work() -> None:
         for samples in (50, 100):
             board.put({"run": samples}, {"loss": f"{1 / samples:.3f}"})
-            time.sleep(0.2)
+            board.read()  # calls of one process arrive in order: what was put has arrived when this ends
 
     with board_bar(board, total=100, unit="sample", title="training"):
         ray.get(work.remote())
