@@ -1,0 +1,1 @@
+"""The HTTP API in FastAPI; knows neither Ray nor PyTorch."""
