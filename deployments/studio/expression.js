@@ -12,6 +12,7 @@ const GROUPS = [
   ["Mouth", ["mouth"]],
 ];
 const GAZE = "eyeLook"; // a mood leaves where the eyes look
+const CLEAR = /^(brow|eye|mouth)/; // what the group's title says already
 const OWN = ""; // the mood of the photo
 const LABEL = "Expression";
 
@@ -75,7 +76,7 @@ function paired(actions) {
   for (const name of actions) {
     const [, stem, side] = name.match(/^(.*?)(Left|Right)$/) ?? [];
     const twins = side && stem !== "jaw" && stem !== "mouth"; // these two move to a side
-    const label = words(twins ? stem : name);
+    const label = words((twins ? stem : name).replace(CLEAR, ""));
     const key = twins && !sides ? stem : name;
     const shown = twins && sides ? `${label}, ${side.toLowerCase()}` : label;
     if (all.has(key)) all.get(key).names.push(name);

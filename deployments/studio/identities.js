@@ -55,21 +55,22 @@ function draw() {
 function card(identity) {
   const { name } = identity;
   const isChosen = name === session.settings.identity;
-  const text = el("span", {}, el("span", { class: "person-name" }, name), el("span", { class: "person-about" }, about(identity)));
+  const text = el("span", {}, el("span", { class: "person-name" }, name), el("span", { class: "person-about" }, about(identity)), identity.consent && el("span", { class: "person-about" }, consentText(identity.consent)));
   const mark = el("span", { class: "person-mark", "aria-hidden": "true" }, name.charAt(0));
   const choose = el("button", { type: "button", class: "person-pick", "aria-pressed": String(isChosen), onclick: () => pick(name) }, mark, text);
   const remove = name === BASE ? null : el("button", { type: "button", class: "icon", title: `Delete ${name}`, onclick: () => openDelete(name) }, icon("bin"), el("span", { class: "hidden" }, `Delete ${name}`));
   return el("div", { class: `person ${isChosen ? "chosen" : ""}` }, choose, remove);
 }
 
-function about({ name, version, photos, size, created, consent }) {
+function about({ name, version, photos, size, created }) {
   const facts = [`${size} px`, `version ${version}`];
   if (photos) facts.unshift(`${photos} photos`);
   if (name === BASE) facts.unshift("knows nobody");
   else facts.push(date(created));
-  if (consent) facts.push(`consent: ${consent.by}, ${date(consent.at)}`);
   return facts.join(" · ");
 }
+
+const consentText = ({ by, at }) => `Consent: ${by}, ${date(at)}`;
 
 const date = (iso) => new Date(iso).toLocaleDateString(undefined, { day: "numeric", month: "short", year: "numeric" });
 

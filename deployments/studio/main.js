@@ -6,6 +6,7 @@ import { $ } from "./dom.js";
 import { startEdits } from "./edits.js";
 import { startExpression } from "./expression.js";
 import { startFinish } from "./finish.js";
+import { startFrames } from "./frames.js";
 import { startGuide } from "./guide.js";
 import { startHead } from "./head.js";
 import { startIdentities } from "./identities.js";
@@ -35,11 +36,12 @@ try {
 
 function start() {
   const { limits, auth } = session.options;
-  $("source-limits").prepend(`Up to ${limits.upload_mib} MiB. `);
+  $("upload-limit").textContent = `, up to ${limits.upload_mib} MiB`;
   startAccess(auth);
   startSource();
   startPanels();
   for (const startPanel of [startLight, startHead, startExpression, startMatch, startFinish]) startPanel();
+  startFrames();
   startGuide();
   startPortrait();
   startPreviews();

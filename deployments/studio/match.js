@@ -12,6 +12,11 @@ const MODES = {
   pose: ["Head pose", "where the head is turned"],
   latent: ["Everything else", "hair, skin and background: little of the first photo stays"],
 };
+const HIDES = {
+  light: ["light_direction", "light_intensity", "light_colour", "light_ambient", "light_turn"],
+  exp: ["mood", "expression"],
+  pose: ["yaw", "pitch", "roll"],
+};
 const AT_FIRST = ["light"];
 const LABEL = "Match";
 
@@ -22,7 +27,7 @@ const problems = el("div");
 export function startMatch() {
   $("panel-match").append(
     panelHead("match", "Match another photo", ({ target }) => target !== null, remove),
-    el("p", { class: "fine" }, "Choose a photo whose light, expression or pose you like, of anyone. What you set by hand comes after it."),
+    el("p", { class: "fine" }, "Choose a photo whose light, expression or pose you like, of anyone. It replaces what is set by hand; what you set later comes on top."),
     place,
     status,
     problems,
@@ -38,7 +43,7 @@ async function take(file) {
   try {
     const target = await new Photo(file).send({ onWait: wait });
     const modes = session.settings.target ? session.settings.modes : AT_FIRST;
-    if (photo === session.source) session.change({ target, modes }, LABEL);
+    if (photo === session.source) session.change({ target, modes, controls: without(modes) }, LABEL);
   } catch (error) {
     showProblems(problems, problemsOf(error));
   }
@@ -73,5 +78,11 @@ function chosen(target) {
 
 function toggle(mode, on) {
   const modes = session.options.modes.filter((one) => (one === mode ? on : session.settings.modes.includes(one)));
-  session.change({ modes }, LABEL);
+  session.change({ modes, controls: without(on ? [mode] : []) }, LABEL);
+}
+
+/* The controls without those that would hide what these modes take: by hand comes after the photo. */
+function without(modes) {
+  const hidden = modes.flatMap((mode) => HIDES[mode] ?? []);
+  return Object.fromEntries(Object.entries(session.settings.controls).filter(([name]) => !hidden.includes(name)));
 }

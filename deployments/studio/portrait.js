@@ -22,9 +22,6 @@ export function startPortrait() {
   $("compare").addEventListener("click", toggleCompare);
   $("split-at").addEventListener("input", drawSplit);
   $("save").addEventListener("click", save);
-  for (const [name, main] of [["show-guide", "guide"], ["show-portrait", "portrait"]]) {
-    $(name).addEventListener("click", () => ($("frames").dataset.main = main));
-  }
 }
 
 function draw() {

@@ -35,7 +35,7 @@ function draw() {
 function thumbnail(entry, index) {
   const { history, source } = session;
   const url = entry.picture?.url ?? (index === 0 ? source.portrait : null);
-  const picture = el("span", { class: "thumb" }, url && el("img", { src: url, alt: "" }));
+  const picture = el("span", { class: url ? "thumb" : "thumb waiting" }, url && el("img", { src: url, alt: "" }));
   const now = index === history.at;
   const name = el("span", { class: "name" }, entry.label);
   const properties = { type: "button", class: index > history.at ? "undone" : null, "aria-current": now ? "step" : null, onclick: () => travel(index) };
