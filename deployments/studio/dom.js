@@ -31,6 +31,14 @@ export function button(text, properties = {}, iconName = null) {
 let ids = 0;
 export const newId = (stem) => `${stem}-${++ids}`;
 
+/* A control under its label, with a word of help. */
+export function field(label, control, help = null) {
+  control.id ||= newId("field");
+  const about = help && el("small", { id: newId("help") }, help);
+  if (about) control.setAttribute("aria-describedby", about.id);
+  return el("div", { class: "field" }, el("label", { for: control.id }, label), control, about);
+}
+
 /* Radio buttons that look like `look` ("segment" or "chip"); gives {element, set(value)}. */
 export function radios(element, look, choices, onChoice) {
   const name = newId("choice");

@@ -1,5 +1,5 @@
 /* How the edit is computed: sampler, steps, seed, size; and a photo that is aligned already. */
-import { $, button, el } from "./dom.js";
+import { $, button, el, field } from "./dom.js";
 import { panelHead } from "./panels.js";
 import { session } from "./session.js";
 import { slider } from "./sliders.js";
@@ -48,10 +48,6 @@ function seedField() {
   const row = el("div", { class: "row" }, el("div", { class: "grow" }, input), button("New", { onclick: roll, "aria-label": "A new seed" }, "dice"));
   const element = el("div", { class: "field" }, el("label", { for: "seed" }, "Seed"), row, el("small", {}, "The same seed gives the same picture."));
   return { input, element };
-}
-
-function field(label, control) {
-  return el("label", { class: "field" }, el("span", {}, label), control);
 }
 
 function select(choices, onChoice) {

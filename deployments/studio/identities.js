@@ -1,7 +1,7 @@
 /* The people whose models can edit: choosing one, adding one, deleting one. */
 import { call, patiently } from "./api.js";
 import { open } from "./dialogs.js";
-import { $, button, el, icon } from "./dom.js";
+import { $, button, el, field, icon } from "./dom.js";
 import { openCreate } from "./identity_form.js";
 import { problemsOf, showProblems } from "./problems.js";
 import { session } from "./session.js";
@@ -92,7 +92,7 @@ function openDelete(name) {
     "form",
     { class: "stack" },
     el("p", {}, "Deletes the model of ", el("strong", {}, name), ", its album and everything made from it, everywhere. This cannot be undone."),
-    el("label", { class: "field" }, el("span", {}, `Type ${name} to confirm`), typed),
+    field(`Type ${name} to confirm`, typed),
     place,
     el("div", { class: "sheet-foot" }, button("Keep", { onclick: () => $("delete-dialog").close() }), confirm),
   );

@@ -1,7 +1,7 @@
 /* Adding a person: a name, an album, and who says that this person agrees. */
 import { call, patiently } from "./api.js";
 import { open } from "./dialogs.js";
-import { $, button, el } from "./dom.js";
+import { $, button, el, field } from "./dom.js";
 import { onDrop } from "./files.js";
 import { follow } from "./jobs.js";
 import { problemsOf, showProblems } from "./problems.js";
@@ -14,10 +14,10 @@ export function openCreate() {
   const form = el(
     "form",
     { class: "stack" },
-    el("label", { class: "field" }, el("span", {}, "Name"), parts.name, el("small", {}, "as it is asked for later, such as ada")),
+    field("Name", parts.name, "as it is asked for later, such as ada"),
     album(parts),
     consent(parts),
-    el("label", { class: "field" }, el("span", {}, "Note (optional)"), parts.note),
+    field("Note (optional)", parts.note),
     parts.problems,
     el("div", { class: "sheet-foot" }, parts.status, button("Cancel", { onclick: () => $("create-dialog").close() }), parts.submit),
   );
@@ -77,7 +77,7 @@ function consent({ by, agreed }) {
     { class: "consent" },
     el("legend", {}, "Consent"),
     el("label", { class: "check" }, agreed, statement),
-    el("label", { class: "field" }, el("span", {}, "Your name"), by, el("small", {}, "kept with the model: who said so, and when")),
+    field("Your name", by, "kept with the model: who said so, and when"),
   );
 }
 

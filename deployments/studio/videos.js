@@ -1,7 +1,7 @@
 /* A video: the photo moves as a driving clip does. */
 import { call, patiently } from "./api.js";
 import { open } from "./dialogs.js";
-import { $, button, el } from "./dom.js";
+import { $, button, el, field } from "./dom.js";
 import { onDrop, stem } from "./files.js";
 import { follow } from "./jobs.js";
 import { problemsOf, showProblems } from "./problems.js";
@@ -34,7 +34,7 @@ function openVideo() {
     "form",
     { class: "stack" },
     clip(parts),
-    el("div", { class: "two" }, takes(parts), el("label", { class: "field" }, el("span", {}, "Speed"), parts.fps)),
+    el("div", { class: "two" }, takes(parts), field("Speed", parts.fps)),
     el("label", { class: "check" }, parts.keep, el("span", {}, "Keep what is set by hand", el("small", {}, "the light, head and expression of the picture now, in every frame"))),
     parts.problems,
     el("div", { class: "sheet-foot" }, parts.status, button("Cancel", { onclick: () => $("video-dialog").close() }), parts.submit),

@@ -73,11 +73,16 @@ class Rehearsal:
     busy: int = 0
     """So many requests for previews and edits are turned away with 503."""
     retry_after: str = "1"
+    upload_mib: float = 24
     key: str | None = None
     """Without this key, 401."""
     step_seconds: float = 0.0
     """How much longer a step of the sampler or of a job takes."""
     open_streams: int = 0
+    previews: list[int] = field(default_factory=lambda: [0, 0])
+    """How many previews are rendered now, and the most there were at once."""
+    pictures: list[str] = field(default_factory=list)
+    """The edited pictures that were sent, as base64."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -148,7 +153,7 @@ def create_app(rehearsal: Rehearsal) -> FastAPI:
             "moods": {name: dict(actions) for name, actions in EXPRESSIONS.items()},
             "actions": list(rehearsal.editor.expression_names),
             "layers": ["rendered", "normal", "albedo", "mesh"],
-            "limits": {"upload_mib": 24, "pixels": 89_000_000, "frames": 600},
+            "limits": {"upload_mib": rehearsal.upload_mib, "pixels": 89_000_000, "frames": 600},
             "auth": rehearsal.key is not None,
         }
 
@@ -189,16 +194,19 @@ def _add_edits(app: FastAPI, rehearsal: Rehearsal) -> None:
     async def preview(request: Request) -> Response:
         body = await request.json()
         source, codes = _edited(rehearsal, body)
+        rehearsal.previews[0] += 1
+        rehearsal.previews[1] = max(rehearsal.previews)
         png = await run_in_threadpool(
             _layer, rehearsal.editor, source.face, codes, body.get("layer", "rendered"), body.get("size", 256)
         )
+        rehearsal.previews[0] -= 1
         pose = ",".join(f"{angle:.1f}" for angle in head_angles(codes)[0])
         return Response(png, media_type="image/png", headers={"X-Drig-Pose": pose, "X-Drig-Milliseconds": "20"})
 
     @app.post("/v1/edits")
     async def edit(request: Request) -> Response:
-        body, photo = await _edit_request(request, rehearsal)
-        answer = await run_in_threadpool(_edit, rehearsal, body, photo, lambda *_: None)
+        body = await _edit_request(request, rehearsal)
+        answer = await run_in_threadpool(_edit, rehearsal, body, lambda *_: None)
         if body.get("answer") == "json":
             return JSONResponse(answer)
         headers = {
@@ -211,11 +219,11 @@ def _add_edits(app: FastAPI, rehearsal: Rehearsal) -> None:
 
     @app.post("/v1/edits:stream")
     async def stream(request: Request) -> StreamingResponse:
-        body, photo = await _edit_request(request, rehearsal)
-        return StreamingResponse(_events(rehearsal, body, photo), media_type="text/event-stream")
+        body = await _edit_request(request, rehearsal)
+        return StreamingResponse(_events(rehearsal, body), media_type="text/event-stream")
 
 
-async def _events(rehearsal: Rehearsal, body: dict[str, Any], photo: bytes | None) -> AsyncIterator[str]:
+async def _events(rehearsal: Rehearsal, body: dict[str, Any]) -> AsyncIterator[str]:
     loop, queue = asyncio.get_running_loop(), asyncio.Queue[tuple[str, dict[str, Any]] | None]()
     gone = threading.Event()
 
@@ -229,7 +237,7 @@ async def _events(rehearsal: Rehearsal, body: dict[str, Any], photo: bytes | Non
     def work() -> None:
         event: tuple[str, dict[str, Any]]
         try:
-            event = ("result", _edit(rehearsal, body, photo, progress))
+            event = ("result", _edit(rehearsal, body, progress))
         except DrigError as error:
             event = ("problem", {"problems": [{"what": str(error)}]})
         except Problem as error:
@@ -248,8 +256,8 @@ async def _events(rehearsal: Rehearsal, body: dict[str, Any], photo: bytes | Non
         rehearsal.open_streams -= 1
 
 
-async def _edit_request(request: Request, rehearsal: Rehearsal) -> tuple[dict[str, Any], bytes | None]:
-    """The body of an edit, JSON or multipart, and the photo that came with it if there was no token."""
+async def _edit_request(request: Request, rehearsal: Rehearsal) -> dict[str, Any]:
+    """The body of an edit, JSON or multipart; photos in it are read and become tokens."""
     if request.headers["content-type"] == "application/json":
         body = await request.json()
     else:
@@ -264,10 +272,10 @@ async def _edit_request(request: Request, rehearsal: Rehearsal) -> tuple[dict[st
                 _read, rehearsal, content, body.get("aligned") in (True, "true")
             )
     _edited(rehearsal, body)  # what is wrong is told before anything runs
-    return body, None
+    return body
 
 
-def _edit(rehearsal: Rehearsal, body: dict[str, Any], photo: bytes | None, progress: Any) -> dict[str, Any]:
+def _edit(rehearsal: Rehearsal, body: dict[str, Any], progress: Any) -> dict[str, Any]:
     source, codes = _edited(rehearsal, body)
     target = _source(rehearsal, body["target_token"]) if body.get("target_token") else None
     latent = target.face if target and "latent" in body.get("modes", ()) else source.face
@@ -284,6 +292,7 @@ def _edit(rehearsal: Rehearsal, body: dict[str, Any], photo: bytes | None, progr
         )
     png = encode_png(_pasted(source, image)) if body.get("paste_back") else _png(image, int(body.get("size") or 0))
     names = ("rendered", "normal", "albedo")
+    rehearsal.pictures.append(_base64(png))
     return {
         "identity": body.get("identity", "base"),
         "version": 1,
