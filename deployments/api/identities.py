@@ -2,11 +2,12 @@
 
 from datetime import datetime
 
-from fastapi import APIRouter
-from fastapi.concurrency import run_in_threadpool
+from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict
 
-from drig.identities import Identities
+from deployments.api.errors import documented
+from deployments.api.gate import Gate
+from deployments.catalogue import Catalogue
 
 
 class IdentityEntry(BaseModel):
@@ -27,14 +28,13 @@ class IdentityList(BaseModel):
     identities: list[IdentityEntry]
 
 
-def router(identities: Identities) -> APIRouter:
+def router(catalogue: Catalogue, gate: Gate) -> APIRouter:
     """Routes of the registry."""
-    router = APIRouter()
+    router = APIRouter(tags=["identities"], dependencies=[Depends(gate.may("edit"))])
 
-    @router.get("/v1/identities")
+    @router.get("/v1/identities", responses=documented(503))
     async def get_identities() -> IdentityList:
         """The identities that can be edited with, the base rig first."""
-        listed = await run_in_threadpool(identities.list)
-        return IdentityList(identities=[IdentityEntry.model_validate(info) for info in listed])
+        return IdentityList(identities=[IdentityEntry.model_validate(info) for info in catalogue.list()])
 
     return router
