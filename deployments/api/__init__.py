@@ -1,1 +1,1 @@
-"""The HTTP API in FastAPI; knows neither Ray nor PyTorch."""
+"""The HTTP API: FastAPI, knows neither Ray nor PyTorch."""

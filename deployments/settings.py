@@ -1,0 +1,47 @@
+"""Settings of the application: `args` in serve.yaml, or key=value after `serve run deployments.app:build`."""
+
+import os
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from drig.errors import DrigError
+from drig.tracking import URI_VARIABLE
+
+
+def _store_of_this_node() -> str:
+    uri = os.environ.get(URI_VARIABLE)
+    if not uri:
+        raise DrigError(
+            f"no MLflow store: give tracking_uri=http(s)://<server> to the application, or set {URI_VARIABLE}"
+        )
+    return uri
+
+
+class ServeConfig(BaseModel):
+    """Settings of the application.
+
+    How many replicas run, on what, and how long a queue they have is set under `deployments` in serve.yaml.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    tracking_uri: str = Field(default_factory=_store_of_this_node)
+    """The MLflow store with the identities: http(s)://<server>, or sqlite:///<absolute path> on one machine. Left out =
+    MLFLOW_TRACKING_URI, as the nodes of cluster.yaml have it."""
+    gpus_per_replica: float = Field(default=0, ge=0)
+    """GPUs of an edit replica, or a share of one. 0 = edit on the CPU."""
+    editors_per_replica: int = Field(default=4, ge=1)
+    """Whole rigs that a replica keeps loaded; the least recently used one makes room for the next."""
+    deltas_per_replica: int = Field(default=64, ge=1)
+    """Identities that a replica has at hand, those that are deltas over a base in memory: some MB each."""
+    batch: int = Field(default=0, ge=0)
+    """The most edits that a replica samples together, whosever they are. 0 = 8 on a GPU, 1 on a CPU, which gains little
+    and makes the first one wait for all."""
+    sources_mib: float = Field(default=512, gt=0)
+    """Memory for uploaded photos, MiB; those used least recently make room."""
+    max_upload_mib: float = Field(default=24, gt=0)
+    """Largest request in MiB, all its files together."""
+    max_pixels: int = Field(default=50_000_000, gt=0)
+    """Largest photo."""
+    max_frames: int = Field(default=1000, gt=0)
+    """Longest video."""
