@@ -12,6 +12,7 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
+from deployments.api import studio
 from deployments.api.application import MIB, create_app
 from deployments.api.options import Limits
 from deployments.api.sources import EXPIRES_IN
@@ -43,7 +44,7 @@ class Ingress:
     def __serve_build_asgi_app__(self) -> FastAPI:
         config = self._config
         limits = Limits(upload_mib=config.max_upload_mib, pixels=config.max_pixels, frames=config.max_frames)
-        return create_app(self._backend, self._catalogue, limits)
+        return create_app(self._backend, self._catalogue, limits, routers=[studio.router()])
 
 
 def build(config: ServeConfig) -> Application:

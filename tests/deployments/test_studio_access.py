@@ -1,27 +1,13 @@
 """Every state of the studio for everybody: axe finds nothing, nothing is wider than a small phone, motion is optional."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, expect
 
-from drig.editing import Editor
-from tests.deployments.browser import DESK, PHONE, Visit, chromium, visit
+from tests.deployments.browser import DESK, PHONE, Visit, visit
 from tests.deployments.rehearsal import Rehearsal, rehearsing
-from tests.deployments.test_app import photo_of_a_head, random_editor
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def editor() -> Editor:
-    return random_editor(0)
 
 
 def check(tab: Visit, state: str) -> None:
@@ -35,9 +21,7 @@ def check(tab: Visit, state: str) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
-def test_axe_finds_nothing(browser: Browser, editor: Editor, size: dict[str, int], scheme: str) -> None:
-    server = Rehearsal(editor)
-    photo = photo_of_a_head(0)
+def test_axe_finds_nothing(browser: Browser, server: Rehearsal, photo: bytes, size: dict[str, int], scheme: str) -> None:
     file: Any = {"name": "me.png", "mimeType": "image/png", "buffer": photo}
     with rehearsing(server) as url, visit(browser, url, size, scheme) as tab:
         page = tab.page
@@ -86,8 +70,8 @@ def test_axe_finds_nothing(browser: Browser, editor: Editor, size: dict[str, int
         check(tab, "deleted")
 
 
-def test_the_key_and_a_lost_connection(browser: Browser, editor: Editor) -> None:
-    server = Rehearsal(editor, key="secret")
+def test_the_key_and_a_lost_connection(browser: Browser, server: Rehearsal) -> None:
+    server.key = "secret"
     with rehearsing(server) as url, visit(browser, url) as tab:
         expect(tab.page.locator("#key-dialog")).to_be_visible()
         check(tab, "a key")
@@ -101,10 +85,10 @@ def test_the_key_and_a_lost_connection(browser: Browser, editor: Editor) -> None
         check(tab, "no connection")
 
 
-def test_a_small_phone_and_no_motion(browser: Browser, editor: Editor) -> None:
-    with rehearsing(Rehearsal(editor)) as url, visit(browser, url, {"width": 360, "height": 640}) as tab:
+def test_a_small_phone_and_no_motion(browser: Browser, server: Rehearsal, photo: bytes) -> None:
+    with rehearsing(server) as url, visit(browser, url, {"width": 360, "height": 640}) as tab:
         tab.page.emulate_media(reduced_motion="reduce")
-        tab.upload(photo_of_a_head(0))
+        tab.upload(photo)
         check(tab, "360 pixels")
         touch = "(e) => Math.min(e.getBoundingClientRect().width, e.getBoundingClientRect().height)"
         for name in ("#undo", "#photo-new", "#edit-now", "#tab-light", "#theme"):
@@ -112,8 +96,8 @@ def test_a_small_phone_and_no_motion(browser: Browser, editor: Editor) -> None:
         assert tab.page.locator(".icon").first.evaluate("(e) => getComputedStyle(e).transitionDuration") == "0s"
 
 
-def test_the_theme_switch_stays(browser: Browser, editor: Editor) -> None:
-    with rehearsing(Rehearsal(editor)) as url, visit(browser, url) as tab:
+def test_the_theme_switch_stays(browser: Browser, server: Rehearsal) -> None:
+    with rehearsing(server) as url, visit(browser, url) as tab:
         colour = "getComputedStyle(document.body).backgroundColor"
         light = tab.page.evaluate(colour)
         tab.page.locator("#theme").click()
