@@ -85,6 +85,7 @@ VERBS = {
     "import": Verb("released model or data set -> drig's", _here(ImportConfig, import_released, positional=("path",))),
     "export": Verb("drig's -> released model or data set", _here(ExportConfig, export_released, positional=("path",))),
     "serve": Verb("host every identity over HTTP", _pipeline("deployments.serve")),
+    "keys": Verb("make, list or revoke the server's API keys", _pipeline("deployments.access.command")),
 }
 
 
