@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
@@ -36,6 +36,8 @@ _OURS = "drig.kind"  # the tag that tells our registered models from others with
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _BASE_HASH = "drig.base"  # the tag of a base's own hash, and of the one that a delta is over
 _REPORT = "album.json"
+FOLDER_TAG = "folder"
+"""The tag of a version that says where its training left files, a local path or s3:// URI."""
 
 
 class UnknownIdentity(DrigError):
@@ -145,6 +147,11 @@ class Identities:
         """A version of an identity. Raises UnknownIdentity, with names that are near."""
         return _info(self._version(name, version))
 
+    def versions(self, name: str) -> "Sequence[IdentityInfo]":
+        """All of an identity, the oldest first. Raises UnknownIdentity."""
+        self._version(name, LIVE)  # known, and ours
+        return sorted((_info(found) for found in self._all_versions(name)), key=lambda info: info.version)
+
     def fetch(self, name: str, version: int | str = LIVE) -> Path:
         """The weights of a version as a local file; downloaded once, and checked, if the store is elsewhere.
 
@@ -152,6 +159,10 @@ class Identities:
         Raises UnknownIdentity, and DrigError where the store has lost or changed the file.
         """
         return self._fetch(self._version(name, version))
+
+    def cached(self, info: IdentityInfo) -> Path:
+        """Where `fetch` keeps the weights of a version that come from elsewhere."""
+        return self.cache / f"{info.sha256}.safetensors"
 
     def fetch_base(self, name: str, version: int | str = LIVE) -> Path | None:
         """As `fetch`, the weights of the base rig that a version is a delta over; None where it is a whole rig."""
@@ -166,11 +177,11 @@ class Identities:
 
     def _fetch(self, found: "ModelVersion") -> Path:
         files, sha256 = self._files(found), found.tags["drig.sha256"]
+        cached = self.cached(_info(found))
         from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
         if isinstance(files, LocalArtifactRepository):
             return _read(files, found.tags["drig.file"], None)
-        cached = self.cache / f"{sha256}.safetensors"
         if not cached.exists():
             self.cache.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=self.cache) as folder:
@@ -201,10 +212,9 @@ class Identities:
                 f"{len(over_it)} identities are deltas over the base rig ({', '.join(over_it[:5])}) and useless "
                 "without it; delete these first"
             )
-        versions = f"name = '{_PREFIX}{name}'"
-        for version in _pages(lambda token: client.search_model_versions(versions, page_token=token)):
+        for version in self._all_versions(name):
             self._files(version).delete_artifacts()  # type: ignore[no-untyped-call]
-            (self.cache / f"{version.tags['drig.sha256']}.safetensors").unlink(missing_ok=True)
+            self.cached(_info(version)).unlink(missing_ok=True)
         client.delete_registered_model(_PREFIX + name)
 
     def _add_version(
@@ -258,6 +268,10 @@ class Identities:
             if made.source != first.source:
                 self._files(made).delete_artifacts()  # type: ignore[no-untyped-call]
         return int(first.version)
+
+    def _all_versions(self, name: str) -> "Sequence[ModelVersion]":
+        client = connect(self.tracking_uri)
+        return _pages(lambda token: client.search_model_versions(f"name = '{_PREFIX}{name}'", page_token=token))
 
     def _versions(self, name: str, sha256: str, base: str | None) -> "Sequence[ModelVersion]":
         """Those with these weights, the oldest first."""
@@ -315,15 +329,13 @@ class Identities:
 
     def _base(self, base: str) -> "ModelVersion":
         """The version of the base rig whose tensors have that hash."""
-        client = connect(self.tracking_uri)
-        versions = _pages(lambda token: client.search_model_versions(f"name = '{_PREFIX}{BASE}'", page_token=token))
-        found = [version for version in versions if version.tags.get(_BASE_HASH) == base]
+        found = [version for version in self._all_versions(BASE) if version.tags.get(_BASE_HASH) == base]
         if not found:
             raise DrigError(
                 f"the base rig {base[:16]}.., which the delta is over, is not registered; register it: "
                 f"drig identities --register {BASE} --weights FILE"
             )
-        return cast("ModelVersion", found[0])
+        return found[0]
 
     def _unknown(self, name: str, version: int | str) -> UnknownIdentity:
         names = [info.name for info in self.list()]

@@ -28,7 +28,7 @@ from drig import logs, storage
 from drig.diffusion.deltas import content_hash
 from drig.diffusion.weights import load_weights
 from drig.errors import DrigError
-from drig.identities import BASE, Identities
+from drig.identities import BASE, FOLDER_TAG, Identities
 from drig.tracking import Run, Tracker, tracking_uri
 from drig.training.config import CHANGEABLE, TRAINING_PRESETS, TrainingConfig
 from drig.training.loop import WEIGHTS
@@ -293,6 +293,7 @@ def personalize_one(job: Job, name: str, album: str, device: str) -> IdentityRes
             album_report=result.album,
             files=[folder / SHEET, folder / RESULT],
             run_id=run.id,
+            tags={FOLDER_TAG: place},
             live=not (result.beside_live and result.beside_live.fell),
         )
         result = replace(result, version=version, folder=place)

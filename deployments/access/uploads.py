@@ -53,7 +53,7 @@ class UploadLimits:
         if not (content[4:8] == b"ftyp" and content[8:12] in _MP4_BRANDS):
             raise UnsupportedUpload(f"{what} is no MP4; send a video as MP4")
         try:
-            with av.open(io.BytesIO(content), format="mp4", options={"probesize": str(PROBE_BYTES)}) as container:
+            with av.open(io.BytesIO(content), "r", format="mp4", options={"probesize": str(PROBE_BYTES)}) as container:
                 if not container.streams.video:
                     raise UnsupportedUpload(f"{what} holds no pictures; send a video of a face")
                 stream = container.streams.video[0]

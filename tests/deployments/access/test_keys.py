@@ -117,7 +117,7 @@ def test_a_key_may_ask_so_often() -> None:
 def test_the_command(file: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--keys", file, "--add", "web shop", "--scopes", "edit,delete", "--identities", "ann"]) == 0
     text = capsys.readouterr().out.strip().splitlines()[-1]
-    assert KeyRing(file).find(f"Bearer {text}").identities == {"ann"}
+    assert KeyRing(file).find(f"Bearer {text}").identities == frozenset({"ann"})
     assert main(["--keys", file]) == 0
     assert "delete, edit" in capsys.readouterr().out
     assert main(["--keys", file, "--revoke", text.split("_")[1]]) == 0
