@@ -13,15 +13,17 @@ from ray.serve import Application
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
-from deployments.replica import EditReplica
-from deployments.routes import Overloaded, create_app
-from deployments.schema import Edited, EditJob, Refused, ServeConfig
+from deployments.api.application import create_app
+from deployments.api.errors import Overloaded
+from deployments.messages import Edited, EditJob, Refused
+from deployments.replicas.edits import EditReplica
+from deployments.settings import ServeConfig
 from drig.identities import Identities, IdentityInfo
 
 
 @serve.ingress()
 class Ingress:
-    """One HTTP front: `deployments.routes` over the registry and the replicas."""
+    """One HTTP front: `deployments.api` over the registry and the replicas."""
 
     def __init__(self, replicas: DeploymentHandle[EditReplica], config: ServeConfig) -> None:
         self._replicas = replicas

@@ -18,7 +18,7 @@ import httpx
 from ray import serve
 
 from deployments.app import build
-from deployments.schema import ServeConfig
+from deployments.settings import ServeConfig
 from drig import config as configs
 from drig.errors import DrigError
 from drig.identities import Identities

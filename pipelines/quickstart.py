@@ -24,8 +24,8 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from deployments.schema import ServeConfig
 from deployments.serve import serving
+from deployments.settings import ServeConfig
 from drig import config as configs
 from drig.data.albums import Album, load_album
 from drig.data.photos import read_photo, save_png

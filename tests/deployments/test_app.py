@@ -19,9 +19,9 @@ from pydantic import ValidationError
 from ray.serve.schema import ServeDeploySchema
 
 from deployments.app import build
-from deployments.replica import encode_png
-from deployments.schema import ServeConfig
+from deployments.replicas.edits import encode_png
 from deployments.serve import main, serving
+from deployments.settings import ServeConfig
 from drig.data.photos import read_photo
 from drig.diffusion.network import Rig, RigConfig
 from drig.editing import Editor

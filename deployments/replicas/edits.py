@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from deployments.schema import Edited, EditJob, Refused
+from deployments.messages import Edited, EditJob, Refused
 from drig.errors import DrigError, PhotoRejected
 from drig.identities import BASE, Identities, UnknownIdentity
 

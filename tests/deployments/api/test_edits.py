@@ -15,8 +15,11 @@ import pytest
 from fastapi.testclient import TestClient
 from safetensors.numpy import save_file
 
-from deployments.routes import Overloaded, create_app
-from deployments.schema import ControlFields, Edited, EditForm, EditJob, Mode, Refused, Sampler
+from deployments.api.application import create_app
+from deployments.api.edits import EditForm
+from deployments.api.errors import Overloaded
+from deployments.api.fields import ControlFields, Mode, Sampler
+from deployments.messages import Edited, EditJob, Refused
 from drig.errors import DrigError
 from drig.identities import Identities, IdentityInfo
 
@@ -310,5 +313,5 @@ def test_the_api_offers_just_what_the_editor_has() -> None:
 
 
 def test_the_ingress_needs_no_pytorch() -> None:
-    script = "import sys, deployments.routes, deployments.replica; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2]).returncode == 0
+    script = "import sys, deployments.api.application, deployments.replicas.edits; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[3]).returncode == 0

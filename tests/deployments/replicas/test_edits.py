@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 
-from deployments import replica
-from deployments.replica import EditReplica, encode_png
-from deployments.schema import Edited, EditJob, Refused
+from deployments.messages import Edited, EditJob, Refused
+from deployments.replicas import edits as replica
+from deployments.replicas.edits import EditReplica, encode_png
 from drig.errors import PhotoRejected
 from drig.identities import BASE, Identities
 

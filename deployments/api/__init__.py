@@ -1,0 +1,1 @@
+"""The HTTP API: FastAPI, knows neither Ray nor PyTorch."""

@@ -1,0 +1,111 @@
+"""Every error of the API in one form: what is wrong, what would be allowed, what to do."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from drig.errors import DrigError
+from drig.identities import UnknownIdentity
+
+RETRY_AFTER_SECONDS = 2
+
+
+class Overloaded(Exception):
+    """The queue of edits is full."""
+
+
+class Problem(BaseModel):
+    """What is wrong with a request, what would be allowed, and what to do."""
+
+    what: str
+    allowed: str | None = None
+    do: str | None = None
+
+
+class Problems(BaseModel):
+    """The body of every error of this API."""
+
+    problems: list[Problem]
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """`responses` of a route for /docs."""
+    return {status: {"model": Problems} for status in statuses}
+
+
+def answer_errors(app: FastAPI, max_upload_mib: float) -> None:
+    """Adds the handlers that word every exception as problems."""
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        fields = _fields_of(request)
+        return problems(422, *(_from_pydantic(one, fields) for one in error.errors()))
+
+    @app.exception_handler(UnknownIdentity)
+    async def unknown(request: Request, error: UnknownIdentity) -> JSONResponse:
+        return problems(404, Problem(what=str(error), do="GET /v1/identities lists what there is"))
+
+    @app.exception_handler(DrigError)
+    async def refused(request: Request, error: DrigError) -> JSONResponse:
+        return problems(422, Problem(what=str(error)))
+
+    @app.exception_handler(Overloaded)
+    async def overloaded(request: Request, error: Overloaded) -> JSONResponse:
+        problem = Problem(what="too many edits are waiting", do=f"send this again in {RETRY_AFTER_SECONDS} seconds")
+        return problems(503, problem, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == 413:
+            return too_large(max_upload_mib)
+        return problems(error.status_code, Problem(what=str(error.detail)), headers=dict(error.headers or {}))
+
+    @app.exception_handler(Exception)
+    async def unexpected(request: Request, error: Exception) -> JSONResponse:
+        # Starlette raises the error again after this answer, so that the server logs it.
+        return problems(500, Problem(what="this failed on the server", do="see its log; trying again may help"))
+
+
+def problems(status: int, *problems: Problem, headers: dict[str, str] | None = None) -> JSONResponse:
+    """An error's answer."""
+    body = Problems(problems=list(problems)).model_dump(exclude_none=True)
+    return JSONResponse(body, status_code=status, headers=headers)
+
+
+def too_large(max_upload_mib: float) -> JSONResponse:
+    """The answer to more bytes than are read."""
+    problem = Problem(
+        what="the request is too large",
+        allowed=f"{max_upload_mib:g} MiB for both photos together",
+        do="send photos of fewer pixels, or as JPEG",
+    )
+    return problems(413, problem, headers={"Connection": "close"})  # the rest of the upload will not be read
+
+
+def _fields_of(request: Request) -> list[str]:
+    """The names of a route's form or JSON body."""
+    body = getattr(request.scope.get("route"), "body_field", None)
+    fields = getattr(getattr(body, "field_info", None), "annotation", None)
+    return sorted(getattr(fields, "model_fields", {}))
+
+
+def _from_pydantic(error: Mapping[str, Any], fields: list[str]) -> Problem:
+    """One of pydantic's errors in the words of this API."""
+    # Pydantic names its own validators after the field; of those only positions in a list say anything.
+    name = ".".join(str(part) for part in error["loc"][1:] if not str(part).startswith(("function-", "constrained-")))
+    if error["type"] == "missing":
+        return Problem(what=f"{name} is missing", do=f"add the field {name} to the form")
+    if error["type"] == "extra_forbidden":
+        allowed = ", ".join(fields) or None
+        return Problem(what=f"{name} is no field of this form", allowed=allowed, do="correct its name or leave it out")
+    given = repr(error["input"])
+    return Problem(
+        what=f"{name} is {given if len(given) <= 80 else given[:79] + '…'}",
+        allowed=error["msg"],
+        do=f"correct {name}; /docs describes every field",
+    )
