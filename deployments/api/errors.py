@@ -9,6 +9,8 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
+from deployments.access.keys import AccessError
+from deployments.access.uploads import TooLargeUpload, UnsupportedUpload
 from drig.errors import DrigError
 from drig.identities import UnknownIdentity
 
@@ -53,6 +55,18 @@ def answer_errors(app: FastAPI, max_upload_mib: float) -> None:
     @app.exception_handler(DrigError)
     async def refused(request: Request, error: DrigError) -> JSONResponse:
         return problems(422, Problem(what=str(error)))
+
+    @app.exception_handler(AccessError)
+    async def forbidden(request: Request, error: AccessError) -> JSONResponse:
+        return problems(error.status, Problem(what=str(error)))
+
+    @app.exception_handler(UnsupportedUpload)
+    async def unsupported(request: Request, error: UnsupportedUpload) -> JSONResponse:
+        return problems(415, Problem(what=str(error)))
+
+    @app.exception_handler(TooLargeUpload)
+    async def oversized(request: Request, error: TooLargeUpload) -> JSONResponse:
+        return problems(413, Problem(what=str(error)))
 
     @app.exception_handler(Overloaded)
     async def overloaded(request: Request, error: Overloaded) -> JSONResponse:
