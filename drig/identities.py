@@ -39,6 +39,9 @@ _REPORT = "album.json"
 FOLDER_TAG = "folder"
 """The tag of a version that says where its training left files, a local path or s3:// URI."""
 
+CONSENT_BY, CONSENT_AT = "consent_by", "consent_at"
+"""Tags of a version: who said that the person has agreed, and when (UTC, ISO 8601)."""
+
 
 class UnknownIdentity(DrigError):
     """There is no identity, or no version of it, by that name."""
@@ -352,6 +355,11 @@ class Identities:
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         return get_artifact_repository(str(version.source), tracking_uri=self.tracking_uri)
+
+
+def consent_tags(by: str | None) -> dict[str, str]:
+    """The tags of a version that somebody vouches for, now; none where nobody does."""
+    return {} if by is None else {CONSENT_BY: by, CONSENT_AT: datetime.now(UTC).isoformat(timespec="seconds")}
 
 
 def check_name(name: str) -> None:

@@ -28,7 +28,7 @@ from drig import logs, storage
 from drig.diffusion.deltas import content_hash
 from drig.diffusion.weights import load_weights
 from drig.errors import DrigError
-from drig.identities import BASE, FOLDER_TAG, Identities
+from drig.identities import BASE, FOLDER_TAG, Identities, consent_tags
 from drig.tracking import Run, Tracker, tracking_uri
 from drig.training.config import CHANGEABLE, TRAINING_PRESETS, TrainingConfig
 from drig.training.loop import WEIGHTS
@@ -77,6 +77,8 @@ class PersonalizeConfig:
     """Train also where the album doctor finds a fault. Without, these people fail, and it is said why."""
     aligned: bool = False
     """The photos are FFHQ crops already."""
+    consent_by: str | None = None
+    """Who says that these people have agreed to it; kept with each version, with the time."""
     workers: int = 2
     """People trained at the same time, each in a process of its own."""
     gpus_per_worker: float = 1.0
@@ -129,6 +131,7 @@ _CHANGEABLE = {  # what the same run may be continued with other values of
     "storage",
     "runs",
     "force",
+    "consent_by",
     "workers",
     "gpus_per_worker",
     "attempts",
@@ -137,8 +140,11 @@ _CHANGEABLE = {  # what the same run may be continued with other values of
 }
 
 
-def personalize(config: PersonalizeConfig) -> list[IdentityResult]:
-    """One result a person, in the order of their names; those that failed say why. Raises DrigError for bad input."""
+def personalize(config: PersonalizeConfig, *, board: Board | None = None) -> list[IdentityResult]:
+    """One result a person, in the order of their names; those that failed say why. Raises DrigError for bad input.
+
+    board: where others watch how many samples were trained on.
+    """
     albums = find_albums(config.sources)
     config = replace(config, storage=absolute(config.storage))
     config = replace(config, base=_name_base(config))
@@ -150,7 +156,7 @@ def personalize(config: PersonalizeConfig) -> list[IdentityResult]:
         tracker = Tracker(tracking_uri(config.runs), "stage2")
         with tracker.run(Path(config.storage).name, key=config.storage) as run, ray_cluster(config.cluster):
             run.log_config(config)
-            results |= _run_fleet(Job(config, tracker, run, Board()), todo)
+            results |= _run_fleet(Job(config, tracker, run, board or Board()), todo)
             failures = {name: result.error for name, result in results.items() if result.error}
             storage.write_bytes(storage.join(config.storage, FAILURES), json.dumps(failures, indent=2).encode())
             done = {"people": len(results) - len(failures), "people_failed": len(failures)}
@@ -293,7 +299,7 @@ def personalize_one(job: Job, name: str, album: str, device: str) -> IdentityRes
             album_report=result.album,
             files=[folder / SHEET, folder / RESULT],
             run_id=run.id,
-            tags={FOLDER_TAG: place},
+            tags={FOLDER_TAG: place, **consent_tags(config.consent_by)},
             live=not (result.beside_live and result.beside_live.fell),
         )
         result = replace(result, version=version, folder=place)
