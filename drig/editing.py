@@ -6,43 +6,34 @@ with the source's own global code, through a base rig (stage 1 alone) or a perso
 
 import copy
 from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from drig.data.photos import Photo, to_network, to_photo
-from drig.diffusion.deltas import Delta, content_hash, is_delta, load_delta, merged, save_delta
+from drig.diffusion.deltas import Delta, attached, content_hash, is_delta, load_delta, merged, save_delta
 from drig.diffusion.network import Rig
 from drig.diffusion.precision import autocast_dtype
 from drig.diffusion.samplers import find_sampler
 from drig.diffusion.weights import load_weights, save_weights
 from drig.errors import DrigError
-from drig.faces.buffers import Buffers, centre_shift, render_buffers
+from drig.faces.buffers import Buffers, render_edited
 from drig.faces.codes import FaceCodes, transfer
 from drig.faces.controls import Controls, apply_controls
 from drig.faces.estimators import Estimator, load_estimator
 from drig.faces.head import HeadModel, load_head
-from drig.faces.landmarks import LandmarkDetector
-from drig.faces.portraits import Portrait, find_portrait
 from drig.memory import reuse_freed_memory
 from drig.randomness import torch_generator
+from drig.reading import Face, FaceReader
 
 MODES = ("light", "exp", "pose", "latent")
 """What an edit can take from a target photo: the first three change the buffers, `latent` the global code."""
-
-
-@dataclass(frozen=True)
-class Face:
-    """A photo as the editor sees it: make it once with `Editor.read`, edit it many times."""
-
-    portrait: Portrait
-    codes: FaceCodes
-    """One face, with its own shape code."""
-    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -88,7 +79,8 @@ class Editor:
         self.estimator = estimator
         self.mean_shape = mean_shape
         self.delta = delta
-        self.detector = LandmarkDetector()
+        self._reader = FaceReader(head, estimator)
+        self.detector = self._reader.detector
 
     @classmethod
     def load(cls, weights: Path, *, base: "Path | Editor | None" = None, device: str = "cpu") -> "Editor":
@@ -163,19 +155,12 @@ class Editor:
 
         aligned: the photo is an FFHQ crop already; it is only resized.
         """
-        portrait = find_portrait(photo, self.detector, self.size, aligned=aligned)
-        image = (to_network(portrait.image)[None] + 1) / 2  # (1, 3, S, S) in [0, 1]
-        codes = self.estimator.fit(image, torch.from_numpy(portrait.landmarks)[None])
-        found = portrait.faces_found
-        warnings = (f"{found} faces in the photo; the largest was taken",) if found > 1 else ()
-        return Face(portrait, codes, warnings)
+        return self._reader.read(photo, self.size, aligned=aligned)
 
     def buffers(self, source: FaceCodes, edited: FaceCodes | None = None) -> Buffers:
         """The buffers of edited codes, the head held on the source's FFHQ centre. None = of the source itself."""
         edited = source if edited is None else edited
-        if self.mean_shape is not None:
-            edited = edited.replace(shape=self.mean_shape.expand_as(edited.shape))
-        return render_buffers(self.head, edited, self.size, shift=centre_shift(self.head, source, edited))
+        return render_edited(self.head, source, edited, self.size, mean_shape=self.mean_shape)
 
     @torch.no_grad()
     def edit(
@@ -208,18 +193,32 @@ class Editor:
         _check(modes, target is not None)
         find_sampler(sampler)  # a wrong name is told before any work
         source = source if isinstance(source, Face) else self.read(source, aligned=aligned)
-        codes, latent_from, warnings = source.codes, source, source.warnings
+        target = target if isinstance(target, Face | None) else self.read(target, aligned=aligned)
+        return edit_together(
+            [self.plan(source, target, modes=modes, controls=controls, seed=seed)],
+            steps=steps,
+            sampler=sampler,
+            on_step=on_step,
+        )[0]
+
+    @torch.no_grad()
+    def plan(
+        self,
+        source: Face,
+        target: Face | None = None,
+        *,
+        modes: Collection[str] = (),
+        controls: Controls | None = None,
+        seed: int = 0,
+    ) -> "Plan":
+        """An edit up to the sampling, which `edit_together` does of several at once. Takes and raises as `edit`."""
+        codes = edited_codes(source, target, modes, controls, self.expression_names)
+        warnings = source.warnings
         if target is not None:
-            target = target if isinstance(target, Face) else self.read(target, aligned=aligned)
-            codes = transfer(codes, target.codes, set(modes) - {"latent"})
-            latent_from = target if "latent" in modes else source
             warnings += tuple(f"target: {warning}" for warning in target.warnings)
-        if controls:
-            codes = apply_controls(codes, controls, self.expression_names)
-        buffers = self.buffers(source.codes, codes).stacked()  # (1, 9, S, S)
-        portrait = latent_from.portrait.image
-        (image,) = self.sample(buffers, [portrait], steps=steps, sampler=sampler, seed=seed, on_step=on_step)
-        return Edit(image, buffers[0], codes, warnings)
+        latent_from = target if target is not None and "latent" in modes else source
+        buffers = self.buffers(source.codes, codes).stacked()[0]  # (9, S, S)
+        return Plan(self, buffers, latent_from.portrait.image, codes, warnings, seed)
 
     @torch.no_grad()
     def sample(
@@ -236,15 +235,102 @@ class Editor:
 
         All start from the same noise, so that the frames of a video do not flicker.
         """
-        solve = find_sampler(sampler)
-        device = self.device
-        photos = torch.stack([to_network(portrait) for portrait in portraits]).to(device)  # (N, 3, S, S)
-        noise = torch.randn((1, *photos.shape[1:]), generator=torch_generator(seed, "edit")).to(device)
-        dtype = autocast_dtype("auto", device)
-        with merged(self.rig, self.delta), torch.autocast(device.type, dtype, enabled=dtype is not None):
-            codes = self.rig.encode(photos)
-            images = solve(self.rig, noise.expand_as(photos), buffers.to(device), codes, steps=steps, callback=on_step)
-        return to_photo(images)
+        noise = _noise(seed, self.size).expand(len(portraits), -1, -1, -1)
+        with merged(self.rig, self.delta):
+            return _sample(self.rig, buffers, portraits, noise, steps=steps, sampler=sampler, on_step=on_step)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An edit that only has to be sampled."""
+
+    editor: Editor
+    buffers: Tensor
+    """(9, S, S)"""
+    portrait: np.ndarray
+    """uint8 RGB, square: what gives the global code."""
+    codes: FaceCodes
+    warnings: tuple[str, ...]
+    seed: int
+
+
+@torch.no_grad()
+def edit_together(
+    plans: Sequence[Plan],
+    *,
+    steps: int = 20,
+    sampler: str = "ddim",
+    on_step: Callable[[int, int, Tensor], None] | None = None,
+) -> list[Edit]:
+    """Sample several edits in one batch, of one rig: of its deltas, which may differ, or of the rig as it is.
+
+    Each gets the picture that it gets alone, but for the rounding of sums in another order.
+    on_step: as of `Editor.edit`, with the pictures (N, 3, S, S) of all.
+    """
+    rig, deltas = plans[0].editor.rig, [plan.editor.delta for plan in plans]
+    noise = torch.cat([_noise(plan.seed, rig.config.size) for plan in plans])  # (N, 3, S, S)
+    buffers = torch.stack([plan.buffers for plan in plans])
+    with _persons(rig, deltas):
+        portraits = [plan.portrait for plan in plans]
+        images = _sample(rig, buffers, portraits, noise, steps=steps, sampler=sampler, on_step=on_step)
+    return [Edit(image, plan.buffers, plan.codes, plan.warnings) for image, plan in zip(images, plans, strict=True)]
+
+
+def _persons(rig: Rig, deltas: Sequence[Delta | None]) -> AbstractContextManager[None]:
+    """Within the block, sample i of a batch is of delta i. Raises DrigError where only some of them are None."""
+    if all(delta is deltas[0] for delta in deltas):
+        return merged(rig, deltas[0])
+    given = [delta for delta in deltas if delta is not None]
+    if len(given) < len(deltas):
+        raise DrigError("a batch of deltas and of the base itself: sample these apart")
+    return attached(rig, given)
+
+
+def _noise(seed: int, size: int) -> Tensor:
+    """(1, 3, S, S) where an edit starts."""
+    return torch.randn((1, 3, size, size), generator=torch_generator(seed, "edit"))
+
+
+def _sample(
+    rig: Rig,
+    buffers: Tensor,
+    portraits: Sequence[np.ndarray],
+    noise: Tensor,
+    *,
+    steps: int,
+    sampler: str,
+    on_step: Callable[[int, int, Tensor], None] | None,
+) -> Photo:
+    """Buffers (N, 9, S, S), N portraits and noise (N, 3, S, S) -> (N, S, S, 3) uint8."""
+    solve, device = find_sampler(sampler), next(rig.parameters()).device
+    photos = torch.stack([to_network(_resized(portrait, rig.config.size)) for portrait in portraits]).to(device)
+    dtype = autocast_dtype("auto", device)
+    with torch.autocast(device.type, dtype, enabled=dtype is not None):
+        codes = rig.encode(photos)
+        images = solve(rig, noise.to(device), buffers.to(device), codes, steps=steps, callback=on_step)
+    return to_photo(images)
+
+
+def _resized(portrait: np.ndarray, size: int) -> np.ndarray:
+    """The portrait as the rig takes it: one that was read for another rig is larger, as a rule."""
+    if portrait.shape[:2] == (size, size):
+        return portrait
+    return np.asarray(Image.fromarray(portrait).resize((size, size), Image.Resampling.LANCZOS))
+
+
+def edited_codes(
+    source: Face,
+    target: Face | None,
+    modes: Collection[str],
+    controls: Controls | None,
+    expression_names: Sequence[str],
+) -> FaceCodes:
+    """What an edit makes of the source's codes. Raises DrigError for contradictory or unknown options."""
+    _check(modes, target is not None)
+    codes = source.codes
+    if target is not None:
+        codes = transfer(codes, target.codes, set(modes) - {"latent"})
+    return apply_controls(codes, controls, expression_names) if controls else codes
 
 
 def _check(modes: Collection[str], has_target: bool) -> None:

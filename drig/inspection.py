@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageOps
 from torch import Tensor
+from torch.nn import functional
 
 from drig.data.photos import read_photo
 from drig.errors import DrigError, PhotoRejected
@@ -22,6 +23,7 @@ from drig.faces.estimators import Estimator
 from drig.faces.head import HeadModel
 from drig.faces.landmarks import LandmarkDetector
 from drig.faces.portraits import Portrait, find_portrait
+from drig.faces.rasterizer import rasterize
 from drig.pictures import Picture, buffer_pictures, contact_sheet, to_picture
 
 BATCH = 16
@@ -35,6 +37,9 @@ ALIKE = 0.15
 """By how much the two sides of an action may differ."""
 SHEET_COLUMNS = ("portrait", "landmarks", "on the photo", "rendered", "normal", "albedo")
 _FOUND, _FITTED = (0, 220, 0), (240, 0, 0)
+_MESH_INK = (120, 255, 240)
+_MESH_DETAIL = 3
+"""The head's triangles are a few pixels wide: their edges are drawn this much finer, and then reduced."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,12 +197,33 @@ def _short(photo: str) -> str:
 
 
 def _pictures(face: Fitted, cell: int) -> list[Picture]:
-    image = face.portrait.image
-    marked = Image.fromarray(image).resize((2 * cell, 2 * cell))
-    draw = ImageDraw.Draw(marked)
-    for points, colour in ((torch.from_numpy(face.portrait.landmarks), _FOUND), (face.landmarks, _FITTED)):
-        for x, y in ((points + 1) * cell).tolist():
-            draw.ellipse((x - 2, y - 2, x + 2, y + 2), fill=colour)
-    buffers = face.buffers
+    image, buffers = face.portrait.image, face.buffers
+    marked = landmark_picture(face.portrait, face.landmarks, 2 * cell)
     pasted = np.where(buffers.alpha[0, 0, ..., None].numpy() > 0, to_picture(buffers.rendered[0]), image)
-    return [image, np.asarray(marked), pasted, *buffer_pictures(buffers.stacked()[0])]
+    return [image, marked, pasted, *buffer_pictures(buffers.stacked()[0])]
+
+
+def landmark_picture(portrait: Portrait, fitted: Tensor, size: int) -> Picture:
+    """The portrait at size x size with the detected landmarks in green and the fitted head's (68, 2) in red."""
+    marked = Image.fromarray(portrait.image).resize((size, size))
+    draw = ImageDraw.Draw(marked)
+    for points, colour in ((torch.from_numpy(portrait.landmarks), _FOUND), (fitted, _FITTED)):
+        for x, y in ((points + 1) * (size / 2)).tolist():
+            draw.ellipse((x - 2, y - 2, x + 2, y + 2), fill=colour)
+    return np.asarray(marked)
+
+
+def mesh_picture(image: Picture, points: Tensor, faces: Tensor) -> Picture:
+    """The edges of a mesh's visible triangles over a square image: points (V, 3) in image NDC, faces (F, 3)."""
+    size = len(image)
+    finer = _MESH_DETAIL * size
+    fragments = rasterize(points[None], faces, finer)
+    face, bary = fragments.face[0], fragments.bary[0]  # (H, W), (H, W, 3)
+    corners = points[faces, :2].double() * (finer / 2)  # (F, 3, 2) in pixels
+    sides = corners.roll(-1, 1) - corners.roll(-2, 1)  # opposite each corner
+    doubled_area = (sides[:, 0, 0] * sides[:, 1, 1] - sides[:, 0, 1] * sides[:, 1, 0]).abs()
+    heights = (doubled_area[:, None] / sides.norm(dim=2).clamp(min=1e-6)).float()  # (F, 3) of each corner over its side
+    to_edge = (bary * heights[face.clamp(min=0)]).amin(-1)  # (H, W) pixels
+    lines = ((to_edge < 0.5) & (face >= 0)).float()
+    share = functional.avg_pool2d(lines[None], _MESH_DETAIL)[0, ..., None].numpy()  # (S, S, 1)
+    return np.rint(image + share * (np.array(_MESH_INK) - image)).astype(np.uint8)

@@ -13,7 +13,8 @@ from drig.data.mirroring import with_mirror_images
 from drig.data.photos import to_network
 from drig.diffusion.deltas import is_delta
 from drig.diffusion.weights import load_weights
-from drig.editing import Editor, Face
+from drig.editing import Editor
+from drig.reading import Face
 
 
 def fit_album(editor: Editor, album: Album) -> list[Face]:

@@ -5,9 +5,10 @@ from types import MappingProxyType
 
 import torch
 
-from drig.editing import Editor, Face
+from drig.editing import Editor
 from drig.faces.controls import Controls, apply_controls
 from drig.pictures import Picture, contact_sheet, to_picture
+from drig.reading import Face
 
 SWEEPS: Mapping[str, Sequence[Controls]] = MappingProxyType(
     {

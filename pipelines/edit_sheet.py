@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from drig.editing import Editor, Face
+from drig.editing import Editor
 from drig.faces.codes import FaceCodes
 from drig.faces.portraits import Portrait
 from drig.metrics import face_region, psnr
 from drig.pictures import Picture, buffer_pictures, contact_sheet
+from drig.reading import Face
 
 MODES = ("light", "exp", "pose")
 COLUMNS = ("source", "target", "target buffers", "edited buffers", "normals", "stage 1 alone", "personalised")

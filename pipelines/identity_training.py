@@ -20,13 +20,14 @@ from drig.data.albums.doctor import examine
 from drig.data.albums.verdicts import Level
 from drig.data.items import Item
 from drig.data.photos import save_png
-from drig.editing import Editor, Face
+from drig.editing import Editor
 from drig.errors import DrigError
 from drig.faces.codes import FaceCodes
 from drig.faces.identity_embedding import IdentityEmbedder
 from drig.metrics import psnr, ssim
 from drig.personalization import album_dataset, fit_album, own_editor
 from drig.pictures import Picture, buffer_pictures, contact_sheet
+from drig.reading import Face
 from drig.training.config import TrainingConfig
 from drig.training.loop import WEIGHTS, TrainingResult, train
 from pipelines.album_list import fingerprint

@@ -28,7 +28,7 @@ class EditConfig:
     identity: str = "base"
     """Whose model edits: a personalised identity (see `drig identities`), or base, which knows nobody."""
     out: Path = Path("edited.png")
-    """The edited portrait."""
+    """The edited portrait, or with --paste_back the edited photo."""
     sheet: Path | None = None
     """Also write a picture of source, target, buffers and edit here."""
     steps: int = 20
@@ -39,6 +39,8 @@ class EditConfig:
     """Seed of the start noise."""
     aligned: bool = False
     """The photos are FFHQ crops already."""
+    paste_back: bool = False
+    """Write the whole photo, the edited portrait back in its place, instead of the portrait alone."""
     runs: Path = Path("runs")
     """The folder of runs that holds the identities; MLFLOW_TRACKING_URI overrides it."""
 
@@ -50,6 +52,7 @@ class EditConfig:
 def edit(config: EditConfig) -> None:
     """Edit one photo and write the picture."""
     from drig.data.photos import read_photo, save_png
+    from drig.pasting import pasted
     from drig.pictures import buffer_pictures, contact_sheet
 
     photo, like = read_photo(config.photo), None if config.like is None else read_photo(config.like)
@@ -72,10 +75,11 @@ def edit(config: EditConfig) -> None:
             seed=config.seed,
             on_step=advance,
         )
-    save_png(config.out, edited.image)
+    picture = pasted(photo, source.portrait, edited.image) if config.paste_back else edited.image
+    save_png(config.out, picture)
     for warning in edited.warnings:
         print(f"note: {warning}")
-    print(f"edited portrait: {config.out}")
+    print(f"edited {'photo' if config.paste_back else 'portrait'}: {config.out}")
     if config.sheet is not None:
         shown = None if target is None else target.portrait.image
         pictures = [source.portrait.image, shown, *buffer_pictures(edited.buffers)]

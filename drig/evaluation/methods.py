@@ -9,12 +9,13 @@ from types import MappingProxyType
 import torch
 
 from drig.data.albums import mean_shape
-from drig.editing import Editor, Face
+from drig.editing import Editor
 from drig.evaluation.subjects import Subject, Trial
 from drig.faces.codes import FaceCodes, blend, transfer
 from drig.metrics import Picture
 from drig.personalization import album_dataset, own_editor
 from drig.pictures import to_picture
+from drig.reading import Face
 from drig.training.config import TrainingConfig
 from drig.training.loop import train
 

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 
 from drig.data.albums import Album
 from drig.data.synthetic import Person, Shot, render_portrait, sample_person, sample_shot
-from drig.editing import Editor, Face
+from drig.editing import Editor
 from drig.errors import DrigError, PhotoRejected
 from drig.faces.codes import EDIT_MODES, FaceCodes
 from drig.faces.open_head import OpenHead
 from drig.faces.portraits import trusted_portrait
 from drig.metrics import Mask, Picture, face_region
 from drig.personalization import fit_album
+from drig.reading import Face
 
 SEED = 2_000_003
 """Of the people: the quickstart and the released base have others."""

@@ -47,6 +47,18 @@ def render_buffers(head: HeadModel, codes: FaceCodes, size: int, *, shift: Tenso
     return compose(normal, albedo, (fragments.face >= 0)[:, None].float(), codes.light)
 
 
+def render_edited(
+    head: HeadModel, source: FaceCodes, edited: FaceCodes, size: int, *, mean_shape: Tensor | None = None
+) -> Buffers:
+    """The buffers of edited codes, the head held on the source's FFHQ centre.
+
+    mean_shape: (1, S) an identity's, which replaces every shape code (SPEC 6).
+    """
+    if mean_shape is not None:
+        edited = edited.replace(shape=mean_shape.expand_as(edited.shape))
+    return render_buffers(head, edited, size, shift=centre_shift(head, source, edited))
+
+
 def compose(normal: Tensor, albedo: Tensor, alpha: Tensor, light: Tensor) -> Buffers:
     """The buffers, of which `rendered` = albedo x shading is derived: images (N, 3 or 1, H, W), light (N, 9, 3)."""
     return Buffers(rendered=albedo * shade_image(normal, light), normal=normal, albedo=albedo, alpha=alpha)

@@ -33,6 +33,8 @@ class Controls:
     """Grey light from everywhere beside the key light. Goes with light_direction."""
     light_turn: float | None = None
     """Degrees to turn the source's light about the vertical axis; positive moves it to the image's right."""
+    light_sh: tuple[tuple[float, float, float], ...] | None = None
+    """Or the whole light: 9 rows of spherical-harmonics coefficients for red, green and blue, as a fit finds them."""
     yaw: float | None = None
     """Head pose in degrees, absolute; positive looks to the image's right."""
     pitch: float | None = None
@@ -52,8 +54,11 @@ class Controls:
             for name in ("light_intensity", "light_colour", "light_ambient"):
                 if getattr(self, name) != getattr(Controls, name):
                     raise DrigError(f"{name} is of the light that light_direction sets; give light_direction too")
-        if self.light_direction is not None and self.light_turn is not None:
-            raise DrigError("light_direction replaces the light that light_turn would turn; give one of the two")
+        lights = [name for name in ("light_direction", "light_turn", "light_sh") if getattr(self, name) is not None]
+        if len(lights) > 1:
+            raise DrigError(f"{' and '.join(lights)} each say what the light is; give one of them")
+        if self.light_sh is not None and (len(self.light_sh) != 9 or not np.isfinite(self.light_sh).all()):
+            raise DrigError(f"light_sh has {len(self.light_sh)} rows; give 9 of 3 finite numbers each")
         if self.mood is not None and self.mood not in EXPRESSIONS:
             raise DrigError(f"mood {self.mood!r} is unknown; choose from {', '.join(EXPRESSIONS)}")
         for name in ("yaw", "pitch", "roll"):
@@ -72,6 +77,9 @@ def apply_controls(codes: FaceCodes, controls: Controls, expression_names: Seque
         light = directional_light(
             torch.tensor(controls.light_direction, dtype=torch.float32), colour, controls.light_ambient
         )
+        codes = codes.replace(light=light.to(codes.light).expand_as(codes.light))
+    if controls.light_sh is not None:
+        light = torch.tensor(controls.light_sh, dtype=torch.float32)
         codes = codes.replace(light=light.to(codes.light).expand_as(codes.light))
     if controls.light_turn is not None:
         turn = Rotation.from_euler("y", controls.light_turn, degrees=True).as_matrix()

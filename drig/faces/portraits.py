@@ -26,6 +26,16 @@ class Portrait:
     """Faces in the photo; this is the largest of them, unless another was asked for."""
     source_side: float = 0.0
     """Side of the crop in the photo's own pixels: below S, the portrait is enlarged. 0 = not known."""
+    to_portrait: NDArray[np.float64] | None = None
+    """(2, 3) affine: pixel (x, y, 1) of the photo -> of the portrait, pixel centres whole numbers. None = not known."""
+
+    def corners(self) -> NDArray[np.float64]:
+        """(4, 2) where the portrait's corners lie in the photo, in pixels counted from its top-left corner: top-left,
+        top-right, bottom-right, bottom-left. For portraits that know where they came from."""
+        assert self.to_portrait is not None
+        size = len(self.image)
+        square = np.array([[0, 0], [size, 0], [size, size], [0, size]]) - 0.5
+        return np.linalg.solve(self.to_portrait[:, :2], (square - self.to_portrait[:, 2]).T).T + 0.5
 
 
 def find_portrait(
@@ -43,7 +53,10 @@ def find_portrait(
     landmarks = faces[0].landmarks
     if aligned:
         _check_aligned(photo, face_quad(landmarks))
-        return Portrait(_resized(photo, size), _to_ndc(landmarks, photo.shape[0]), len(faces), float(len(photo)))
+        scale = size / len(photo)
+        resized = np.array([[scale, 0, scale / 2 - 0.5], [0, scale, scale / 2 - 0.5]])
+        side = float(len(photo))
+        return Portrait(_resized(photo, size), _to_ndc(landmarks, len(photo)), len(faces), side, resized)
     return cut_portrait(photo, landmarks, size, len(faces))
 
 
@@ -56,7 +69,7 @@ def cut_portrait(photo: NDArray[np.uint8], landmarks: NDArray[np.float64], size:
         raise PhotoRejected(f"the face is too small: its crop is {side:.0f} px wide, {least} are needed")
     crop = align(photo, landmarks, size)
     moved = landmarks @ crop.to_portrait[:, :2].T + crop.to_portrait[:, 2]
-    return Portrait(crop.image, _to_ndc(moved, size), faces_found, side)
+    return Portrait(crop.image, _to_ndc(moved, size), faces_found, side, crop.to_portrait)
 
 
 def trusted_portrait(photo: NDArray[np.uint8], size: int) -> Portrait:
