@@ -13,6 +13,7 @@ import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from drig import storage
@@ -145,6 +146,10 @@ class JobBook:
     def input(self, job_id: str) -> str:
         """The folder of a job's uploads."""
         return storage.join(self.work, job_id, INPUT)
+
+    def files(self, job_id: str) -> dict[str, bytes]:
+        """A job's uploads by name."""
+        return {Path(file).name: storage.read_bytes(file) for file in storage.list_files(self.input(job_id))}
 
     def training(self, job_id: str) -> str:
         """The folder of what a job works on."""

@@ -7,7 +7,6 @@ videos are edited by the replicas that edit photos, between these.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ import ray
 
 from deployments.job_book import JobBook, JobRecord
 from deployments.messages import Refused, VideoJob, VideoProgress
-from drig import logs, storage
+from drig import logs
 from drig.errors import DrigError, PhotoRejected
 from drig.tracking import URI_VARIABLE
 
@@ -124,9 +123,7 @@ class Jobs:
         self._book.end(job.id, "failed", problem=problem, message="")
 
     async def _make_video(self, job: JobRecord) -> None:
-        read = partial(asyncio.to_thread, storage.read_bytes)
-        names = [Path(file).name for file in storage.list_files(self._book.input(job.id))]
-        files = {name: await read(storage.join(self._book.input(job.id), name)) for name in names}
+        files = await asyncio.to_thread(self._book.files, job.id)
         identity, request = str(job.request["identity"]), dict(job.request["edit"])
         started = time.monotonic()
         video = VideoJob(

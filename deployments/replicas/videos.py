@@ -1,7 +1,7 @@
 """Edits a video frame by frame, in the thread of a replica that edits photos: between two frames others have a turn."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from concurrent.futures import Executor
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -28,7 +28,7 @@ async def edit_video(editor: "Editor", job: VideoJob, thread: Executor) -> Async
             yield news
 
 
-def _steps(editor: "Editor", job: VideoJob) -> Iterator[News]:
+def _steps(editor: "Editor", job: VideoJob) -> Generator[News]:
     from drig.data.photos import read_photo
     from drig.data.video_writing import write_mp4
     from drig.driving import DriveReader, edit_frames
@@ -44,10 +44,17 @@ def _steps(editor: "Editor", job: VideoJob) -> Iterator[News]:
             yield VideoProgress(what="looking for the face", done=read, total=2 * max(expected, read))
         drive = reader.drive(fps)
         made: list[Picture] = []
-        options = {"modes": job.modes, "controls": Controls(**job.controls)}
-        for picture in edit_frames(
-            editor, source, drive, **options, steps=job.steps, sampler=job.sampler, seed=job.seed
-        ):
+        pictures = edit_frames(
+            editor,
+            source,
+            drive,
+            modes=job.modes,
+            controls=Controls(**job.controls),
+            steps=job.steps,
+            sampler=job.sampler,
+            seed=job.seed,
+        )
+        for picture in pictures:
             made.append(picture)
             what = "editing" if not drive.unseen else f"editing; {drive.unseen} frames without a face follow the others"
             yield VideoProgress(what=what, done=len(drive) + len(made), total=2 * len(drive))

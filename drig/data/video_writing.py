@@ -1,8 +1,9 @@
 """Pictures -> an MP4 that every browser plays."""
 
-import io
+import tempfile
 from collections.abc import Iterable
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -20,8 +21,12 @@ def write_mp4(frames: Iterable[Picture], *, fps: float, size: int | None = None)
 
     Raises DrigError for no frames.
     """
-    buffer, stream = io.BytesIO(), None
-    with av.open(buffer, "w", format="mp4", options={"movflags": "+faststart"}) as container:
+    stream = None
+    # The index goes to the front, so that players begin before they have all of it; FFmpeg moves it in a real file.
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        av.open(file := f"{folder}/video.mp4", "w", options={"movflags": "+faststart"}) as container,
+    ):
         for frame in frames:
             if stream is None:
                 height = size or max(SMALLEST, frame.shape[0])
@@ -36,4 +41,5 @@ def write_mp4(frames: Iterable[Picture], *, fps: float, size: int | None = None)
         if stream is None:
             raise DrigError("a video of no frames cannot be written; give at least one")
         container.mux(stream.encode(None))
-    return buffer.getvalue()
+        container.close()
+        return Path(file).read_bytes()
