@@ -54,8 +54,6 @@ class PersonalizeConfig:
     """Any of, with commas between: a folder or s3:// prefix with a folder or video of each person, whose names become
     the identities'; list.csv with the columns name, album and, if wanted, priority (more = earlier); NAME=PATH of one
     person's folder or video."""
-    photos: str | None = None
-    """The same as one more of --albums."""
     base: str | None = None
     """Weights file of the rig to start from. None = the registry's base rig, at first the one that drig ships."""
     storage: str = "runs/personalize"
@@ -92,7 +90,7 @@ class PersonalizeConfig:
         for name, least in (("workers", 1), ("attempts", 1), ("holdout", 0)):
             if getattr(self, name) < least:
                 raise DrigError(f"{name} is {getattr(self, name)}; give {least} or more")
-        if not self.sources:
+        if not self.albums:
             raise DrigError("no people to personalise; give --albums FOLDER, or --albums NAME=PATH")
         if self.training.train_encoder:
             raise DrigError("stage 2 keeps the encoder as stage 1 left it; set training.train_encoder to false")
@@ -110,11 +108,6 @@ class PersonalizeConfig:
             if self.early_stop < least:
                 raise DrigError(f"early_stop is {self.early_stop} samples; give {least} (the warm-up) or more")
 
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """Of albums."""
-        return self.albums if self.photos is None else (self.photos, *self.albums)
-
 
 _PAPER: dict[str, Any] = {"workers": 8, "mirror": False, "cluster": ClusterConfig(gpu=True)}
 
@@ -126,7 +119,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper-delta": _PAPER | {"training": TRAINING_PRESETS["paper-stage2-delta"]},
 }
 _CHANGEABLE = {  # what the same run may be continued with other values of
-    "photos",
     "albums",
     "storage",
     "runs",
@@ -145,7 +137,7 @@ def personalize(config: PersonalizeConfig, *, board: Board | None = None) -> lis
 
     board: where others watch how many samples were trained on.
     """
-    albums = find_albums(config.sources)
+    albums = find_albums(config.albums)
     config = replace(config, storage=absolute(config.storage))
     config = replace(config, base=_name_base(config))
     open_run(config.storage, config, changeable=_CHANGEABLE)
