@@ -26,6 +26,8 @@ class VideoJob:
     driving: bytes | None
     """An MP4; None where there are targets."""
     targets: tuple[bytes, ...]
+    aligned: bool
+    """The photo is an FFHQ crop already."""
     modes: tuple[str, ...]
     controls: dict[str, Any]
     steps: int

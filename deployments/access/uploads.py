@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import av
-from PIL import Image
+from PIL import Image, ImageOps
 
 from drig.errors import DrigError
 
@@ -70,6 +70,23 @@ class UploadLimits:
                 f"{self.seconds:g} s. Cut it."
             )
         return seconds
+
+
+def without_metadata(content: bytes, what: str) -> bytes:
+    """A checked photo's pixels alone, upright, as a JPEG: no place, no camera, no comment, no thumbnail.
+
+    Raises UnsupportedUpload for a damaged one.
+    """
+    with _photo_errors(what):
+        picture = ImageOps.exif_transpose(Image.open(io.BytesIO(content), formats=PHOTOS))
+        if picture.has_transparency_data:
+            picture = picture.convert("RGBA")
+            picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+        bare = Image.new("RGB", picture.size)
+        bare.paste(picture.convert("RGB"))
+        buffer = io.BytesIO()
+        bare.save(buffer, "JPEG", quality=95, subsampling=0)
+        return buffer.getvalue()
 
 
 @contextmanager

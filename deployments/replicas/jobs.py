@@ -14,7 +14,7 @@ import ray
 
 from deployments.job_book import JobBook, JobRecord
 from deployments.messages import Refused, VideoJob, VideoProgress
-from drig import logs
+from drig import logs, storage
 from drig.errors import DrigError, PhotoRejected
 from drig.tracking import URI_VARIABLE
 
@@ -40,12 +40,12 @@ class Jobs:
         work: folder or s3:// prefix for them. What it holds of an earlier process goes on.
         tracking_uri: the MLflow store of the identities.
         edit_video: what edits videos.
-        preset: of `drig personalize`, for the identities that are made here.
+        options: of `PersonalizeConfig`, for the identities that are made here; `training` is among them.
     """
 
-    def __init__(self, work: str, tracking_uri: str, edit_video: Frames, preset: str) -> None:
+    def __init__(self, work: str, tracking_uri: str, edit_video: Frames, options: Mapping[str, Any]) -> None:
         self._book = JobBook(work)
-        self._tracking_uri, self._edit_video, self._preset = tracking_uri, edit_video, preset
+        self._tracking_uri, self._edit_video, self._options = tracking_uri, edit_video, dict(options)
         self._turns = {"identity": asyncio.Semaphore(TRAININGS), "video": asyncio.Semaphore(VIDEOS)}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._ended: set[str] = set()
@@ -67,10 +67,9 @@ class Jobs:
     async def list(self, owner: str | None) -> list[JobRecord]:
         return self._book.list(owner)
 
-    async def result(self, job_id: str, owner: str | None) -> tuple[str, bytes]:
-        """Name and content of what came of a job."""
-        job = self._book.get(job_id, owner)
-        return str(job.result), await asyncio.to_thread(self._book.result, job)
+    async def result(self, job_id: str, owner: str | None) -> bytes:
+        """What came of a job. Raises UnknownJob, also where that is nothing."""
+        return await asyncio.to_thread(self._book.result, self._book.get(job_id, owner))
 
     async def remove(self, job_id: str, owner: str | None) -> None:
         """End a job that runs, and forget it with all its files."""
@@ -150,7 +149,7 @@ class Jobs:
         board = Board()
         places = self._book.input(job.id), self._book.training(job.id)
         store = {"env_vars": {URI_VARIABLE: self._tracking_uri}}
-        task = _personalise.options(runtime_env=store).remote(*places, self._preset, dict(job.request), board)
+        task = _personalise.options(runtime_env=store).remote(*places, self._options, dict(job.request), board)
         try:
             result = await self._follow(job, task, board)
         except asyncio.CancelledError:
@@ -158,13 +157,11 @@ class Jobs:
             raise
         if result.error:
             raise DrigError(result.error)
-        self._book.end(job.id, "done", message="", report=_report(result))
+        self._book.end(job.id, "done", message="", report=_report(result, job.request["names"]))
 
     async def _follow(self, job: JobRecord, task: Any, board: "Board") -> "IdentityResult":
         """Wait for a training, and note how far it is."""
-        from pipelines.personalize import PRESETS
-
-        total = PRESETS[self._preset]["training"].total
+        total = self._options["training"].total
         waiting, started = asyncio.ensure_future(_result(task)), 0.0
         while not waiting.done():
             await asyncio.wait([waiting], timeout=LOOK_S)
@@ -189,21 +186,35 @@ async def _result(task: Any) -> "IdentityResult":
 
 
 @ray.remote(num_cpus=0, max_retries=2)
-def _personalise(album: str, place: str, preset: str, request: dict[str, Any], board: "Board") -> "IdentityResult":
+def _personalise(
+    album: str, place: str, options: dict[str, Any], request: dict[str, Any], board: "Board"
+) -> "IdentityResult":
     """Train one person; the work is done by an actor of the fleet, which has a processor of its own."""
-    from pipelines.personalize import PRESETS, PersonalizeConfig, personalize
+    from pipelines.personalize import PersonalizeConfig, personalize
 
     name = request["identity"]
-    options = {**PRESETS[preset], "workers": 1, "holdout": HOLDOUT, "consent_by": request["consent_by"]}
-    (result,) = personalize(PersonalizeConfig(albums=(f"{name}={album}",), storage=place, **options), board=board)
+    if request["album"]:
+        album = storage.join(album, request["album"])
+    config = PersonalizeConfig(
+        albums=(f"{name}={album}",),
+        storage=place,
+        workers=1,
+        holdout=HOLDOUT,
+        consent_by=request["consent_by"],
+        force=request["force"],
+        **options,
+    )
+    (result,) = personalize(config, board=board)
     return result
 
 
-def _report(result: "IdentityResult") -> dict[str, Any]:
-    """What the one who uploaded an album is told of it."""
+def _report(result: "IdentityResult", names: Mapping[str, str]) -> dict[str, Any]:
+    """What the one who uploaded an album is told of it, by the names that the files had there."""
     return {
         "photos": result.album["photos"],
         "advice": list(result.album["warnings"]),
-        "rejects": [{"photo": Path(key).name, "reason": why} for key, why in result.album["rejects"].items()],
+        "rejects": [
+            {"photo": names.get(Path(key).name, key), "reason": why} for key, why in result.album["rejects"].items()
+        ],
         **result.measures(),
     }

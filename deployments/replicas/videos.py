@@ -36,7 +36,7 @@ def _steps(editor: "Editor", job: VideoJob) -> Generator[News]:
     from drig.pictures import Picture
 
     try:
-        source = editor.read(read_photo(job.source))
+        source = editor.read(read_photo(job.source), aligned=job.aligned)
         fps, frames, expected = _frames(job)
         reader = DriveReader(editor)
         for read, frame in enumerate(frames, start=1):

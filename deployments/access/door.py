@@ -17,7 +17,7 @@ OPEN = ("/v1/options", "/healthz", "/readyz", "/openapi.json")
 """Paths under which anybody may ask, beside the pages for people, which are all outside of /v1."""
 
 
-class Gate:
+class Door:
     """ASGI middleware: notes each request's key for `key_of`, or answers 401, 403 or 429 in the application's stead.
 
     Args:
@@ -63,7 +63,7 @@ class Gate:
 
 
 def key_of(request: Request) -> Key:
-    """A dependency of routes: who asks, as `Gate` has found it."""
+    """A dependency of routes: who asks, as `Door` has found it."""
     key: Key = request.state.key
     return key
 

@@ -8,7 +8,7 @@ import pytest
 from fastapi import Depends, FastAPI, UploadFile
 from fastapi.testclient import TestClient
 
-from deployments.access.gate import Gate, key_of
+from deployments.access.door import Door, key_of
 from deployments.access.keys import Key, KeyRing, Scope, add_key
 from deployments.access.rates import Rates
 from deployments.api.errors import answer_errors
@@ -35,7 +35,7 @@ def open_door(tmp_path: Path) -> Callable[..., TestClient]:
             return "ok"
 
         answer_errors(app, 1)
-        app.add_middleware(Gate, keys=KeyRing(keys) if keys else None, rates=Rates())
+        app.add_middleware(Door, keys=KeyRing(keys) if keys else None, rates=Rates())
         return TestClient(app, base_url=f"http://{host}:8000", client=client)
 
     return door
