@@ -1,21 +1,71 @@
-"""What travels between the ingress and the replicas: plain data, without PyTorch."""
+"""What travels between the ingress and the replicas: plain data and arrays, without PyTorch.
 
+S is the side of a portrait in pixels.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 
-@dataclass(frozen=True)
+from drig.identities import IdentityInfo
+
+
+@dataclass(frozen=True, eq=False)
+class FoundFace:
+    """The face in a photo, as `drig.reading` found it, and what there is to tell of it."""
+
+    image: NDArray[np.uint8]
+    """(S, S, 3) RGB: the portrait."""
+    landmarks: NDArray[np.float32]
+    """(68, 2) in the portrait's NDC."""
+    codes: Mapping[str, NDArray[np.float32]]
+    """FaceCodes of one face, by field."""
+    head: str
+    """The head model that gives the codes meaning."""
+    faces_found: int
+    warnings: tuple[str, ...]
+    to_portrait: NDArray[np.float64]
+    """(2, 3) affine: pixel of the photo -> of the portrait."""
+    corners: tuple[tuple[float, float], ...]
+    """The portrait's corners in the photo, in pixels from its top-left corner: tl, tr, br, bl."""
+    photo_size: tuple[int, int]
+    """Width and height of the upright photo."""
+    pose: tuple[float, float, float]
+    """Yaw, pitch and roll in degrees."""
+    actions: Mapping[str, float]
+    """Facial actions by name; empty where the head's have none."""
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """What is kept of an uploaded photo."""
+
+    face: FoundFace
+    photo: bytes
+    """The file as it was uploaded, to paste edits back into."""
+
+
+@dataclass(frozen=True, eq=False)
 class EditJob:
-    """An edit on its way from the ingress to a replica: photos still as files, numbers checked for form only."""
+    """An edit on its way from the ingress to a replica: faces found, numbers checked for form only."""
 
-    source: bytes
-    target: bytes | None
+    source: FoundFace
+    target: FoundFace | None
     modes: tuple[str, ...]
-    controls: dict[str, Any]
+    controls: Mapping[str, Any]
+    """Arguments of `drig.faces.controls.Controls`."""
     steps: int
     sampler: str
     seed: int
-    aligned: bool
+    size: int | None = None
+    """Side of the answered picture in pixels. None = the rig's own."""
+    photo: bytes | None = None
+    """The photo to paste the edit back into."""
+    buffers: bool = False
+    """Whether pictures of the buffers are wanted too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,10 +101,24 @@ class VideoProgress:
 
 @dataclass(frozen=True)
 class Edited:
-    """A replica's answer."""
+    """An edit that is done."""
 
     png: bytes
     warnings: tuple[str, ...]
+    buffers: Mapping[str, bytes]
+    """PNG files by layer, where they were asked for."""
+    timings: Mapping[str, float]
+    """Seconds: queue, load, render, sample."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """An edit that is on its way."""
+
+    step: int
+    steps: int
+    png: bytes
+    """What the picture looks like so far."""
 
 
 @dataclass(frozen=True)
@@ -63,3 +127,37 @@ class Refused:
 
     status: int
     message: str
+
+
+@dataclass(frozen=True)
+class PreviewJob:
+    """A preview: the buffers of an edit, without the edit."""
+
+    source: str
+    """Token of a source."""
+    target: str | None
+    identity: IdentityInfo
+    modes: tuple[str, ...]
+    controls: Mapping[str, Any]
+    layer: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Previewed:
+    """A preview that is done."""
+
+    png: bytes
+    pose: tuple[float, float, float]
+    """Yaw, pitch and roll in degrees of the edited head."""
+    seconds: float
+    """That it took, from the face to the PNG."""
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """What only those know who have the head model."""
+
+    head: str
+    actions: tuple[str, ...]
+    """Facial actions that `expression` may name."""

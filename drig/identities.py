@@ -66,6 +66,10 @@ class IdentityInfo:
     """`content_hash` of a base rig's tensors: the base's own, or that of the base of a delta. None = a whole rig."""
     tags: Mapping[str, str]
     """What the caller of `register` added."""
+    place: str
+    """URI of the store's folder with its files."""
+    file: str
+    """Name of the weights file there."""
 
 
 class Identities:
@@ -161,7 +165,26 @@ class Identities:
         The file belongs to the store or the cache: read it, don't change it.
         Raises UnknownIdentity, and DrigError where the store has lost or changed the file.
         """
-        return self._fetch(self._version(name, version))
+        return self.fetch_known(_info(self._version(name, version)))
+
+    def fetch_known(self, info: IdentityInfo) -> Path:
+        """As `fetch`, of what `get` or `list` told: the registry is not asked again, only where the files are."""
+        from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+
+        files = self._place(info.place)
+        if isinstance(files, LocalArtifactRepository):
+            return _read(files, info.file, None)
+        cached = self.cached(info)
+        if not cached.exists():
+            self.cache.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=self.cache) as folder:
+                downloaded = _read(files, info.file, folder)
+                if _sha256(downloaded) != info.sha256:
+                    raise DrigError(
+                        f"the weights of {info.name} version {info.version} changed after they were registered"
+                    )
+                downloaded.replace(cached)
+        return cached
 
     def cached(self, info: IdentityInfo) -> Path:
         """Where `fetch` keeps the weights of a version that come from elsewhere."""
@@ -172,29 +195,11 @@ class Identities:
         found = self._version(name, version)
         if name == BASE or _BASE_HASH not in found.tags:
             return None
-        return self._fetch(self._base(found.tags[_BASE_HASH]))
+        return self.fetch_known(_info(self._base(found.tags[_BASE_HASH])))
 
     def check_base(self, base: str) -> None:
         """Raise DrigError unless the base rig of that `content_hash` is registered, for deltas over it."""
         self._base(base)
-
-    def _fetch(self, found: "ModelVersion") -> Path:
-        files, sha256 = self._files(found), found.tags["drig.sha256"]
-        cached = self.cached(_info(found))
-        from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
-
-        if isinstance(files, LocalArtifactRepository):
-            return _read(files, found.tags["drig.file"], None)
-        if not cached.exists():
-            self.cache.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=self.cache) as folder:
-                downloaded = _read(files, found.tags["drig.file"], folder)
-                if _sha256(downloaded) != sha256:
-                    raise DrigError(
-                        f"the weights of {_name(found)} version {found.version} changed after they were registered"
-                    )
-                downloaded.replace(cached)
-        return cached
 
     def album_report(self, name: str, version: int | str = LIVE) -> dict[str, Any]:
         """The album report that a version was registered with; empty for the base rig."""
@@ -352,9 +357,12 @@ class Identities:
 
     def _files(self, version: "ModelVersion") -> "ArtifactRepository":
         """The folder of the store that holds a version's weights and report."""
+        return self._place(str(version.source))
+
+    def _place(self, uri: str) -> "ArtifactRepository":
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-        return get_artifact_repository(str(version.source), tracking_uri=self.tracking_uri)
+        return get_artifact_repository(uri, tracking_uri=self.tracking_uri)
 
 
 def consent_tags(by: str | None) -> dict[str, str]:
@@ -385,6 +393,8 @@ def _info(version: "ModelVersion") -> IdentityInfo:
         sha256=tags["drig.sha256"],
         base=tags.get(_BASE_HASH),
         tags={name: value for name, value in tags.items() if not name.startswith("drig.")},
+        place=str(version.source),
+        file=tags["drig.file"],
     )
 
 

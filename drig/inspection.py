@@ -226,4 +226,4 @@ def mesh_picture(image: Picture, points: Tensor, faces: Tensor) -> Picture:
     to_edge = (bary * heights[face.clamp(min=0)]).amin(-1)  # (H, W) pixels
     lines = ((to_edge < 0.5) & (face >= 0)).float()
     share = functional.avg_pool2d(lines[None], _MESH_DETAIL)[0, ..., None].numpy()  # (S, S, 1)
-    return np.rint(image + share * (np.array(_MESH_INK) - image)).astype(np.uint8)
+    return np.asarray(np.rint(image + share * (np.array(_MESH_INK) - image)), np.uint8)

@@ -36,7 +36,7 @@ class UploadLimits:
     seconds: float = 120.0
     """Of a video."""
 
-    def check_photo(self, content: bytes, what: str) -> None:
+    def check_photo(self, what: str, content: bytes) -> None:
         """Raise UnsupportedUpload for anything but PNG, JPEG and WebP, TooLargeUpload for one over the limit."""
         with _photo_errors(what):
             width, height = Image.open(io.BytesIO(content), formats=PHOTOS).size
@@ -45,7 +45,7 @@ class UploadLimits:
                 f"{what} is {width} x {height} pixels; allowed are {self.pixels / 1e6:g} megapixels. Make it smaller."
             )
 
-    def check_video(self, content: bytes, what: str) -> float:
+    def check_video(self, what: str, content: bytes) -> float:
         """Seconds of an MP4. Raises UnsupportedUpload for anything else, TooLargeUpload for one over the limits.
 
         Counts what the container says; who decodes stops at `frames` all the same.
@@ -72,7 +72,7 @@ class UploadLimits:
         return seconds
 
 
-def without_metadata(content: bytes, what: str) -> bytes:
+def without_metadata(what: str, content: bytes) -> bytes:
     """A checked photo's pixels alone, upright, as a JPEG: no place, no camera, no comment, no thumbnail.
 
     Raises UnsupportedUpload for a damaged one.

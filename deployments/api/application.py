@@ -1,35 +1,75 @@
 """The HTTP API as a plain FastAPI application: its routers, put together.
 
-It knows neither Ray nor PyTorch: `deployments.app` hands it the replicas, a test anything with the same signature.
+It knows neither Ray nor PyTorch: `deployments.app` hands it the replicas, a test anything that answers alike.
 """
 
-from fastapi import FastAPI, Request
-from fastapi.responses import Response
-from starlette.middleware.base import RequestResponseEndpoint
+from collections.abc import Callable, Sequence
 
-from deployments.api import edits, health
+from fastapi import APIRouter, FastAPI
+from fastapi_offline import FastAPIOffline
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from deployments.api import edits, health, options, previews, sources, videos
 from deployments.api import identities as identity_routes
+from deployments.api import jobs as job_routes
+from deployments.api.backend import Backend
+from deployments.api.bodies import describe_both
 from deployments.api.errors import answer_errors, too_large
+from deployments.api.gate import Gate
+from deployments.api.options import Limits
+from deployments.catalogue import Catalogue
 from drig import __version__
-from drig.identities import Identities
+from drig.forgetting import Forgotten
 
 MIB = 1024 * 1024
+OPEN_GATE = Gate()
 
 
-def create_app(identities: Identities, edit: edits.Edit, *, max_upload_mib: float) -> FastAPI:
-    """The API over a registry of identities and something that edits."""
-    app = FastAPI(title="drig", version=__version__)
-    limit = int(max_upload_mib * MIB)
-    app.include_router(edits.router(identities, edit, limit=limit))
-    app.include_router(identity_routes.router(identities))
-    app.include_router(health.router())
+def create_app(
+    backend: Backend,
+    jobs: job_routes.JobsBackend,
+    catalogue: Catalogue,
+    limits: Limits,
+    *,
+    forget: Callable[[str], Forgotten],
+    gate: Gate = OPEN_GATE,
+    auth: bool = False,
+    routers: Sequence[APIRouter] = (),
+) -> FastAPI:
+    """The API over a catalogue of identities and those who do the work.
 
-    @app.middleware("http")
-    async def refuse_announced_size(request: Request, call_next: RequestResponseEndpoint) -> Response:
-        # max_body_size would do, but answers an announced size with plain text.
-        if int(request.headers.get("content-length", 0)) > limit:
-            return too_large(max_upload_mib)
-        return await call_next(request)
-
-    answer_errors(app, max_upload_mib)
+    forget: removes an identity everywhere, and searches for what remains.
+    auth: whether the gate wants API keys, for those who ask. routers: more routes.
+    """
+    app = FastAPIOffline(title="drig", version=__version__, redoc_url=None)  # /docs loads nothing from elsewhere
+    limit, large = int(limits.upload_mib * MIB), int(limits.album_mib * MIB)
+    own = [
+        sources.router(backend, catalogue, gate, limit=limit),
+        previews.router(backend, catalogue, gate, limit=limit),
+        edits.router(backend, catalogue, gate, limit=limit),
+        videos.router(backend, jobs, catalogue, gate, limit=large, max_frames=limits.frames),
+        identity_routes.router(catalogue, jobs, gate, forget, limit=large),
+        job_routes.router(jobs, gate),
+        options.router(backend, limits, auth=auth),
+        health.router(backend, catalogue),
+    ]
+    for router in (*own, *routers):
+        app.include_router(router)
+    describe_both(app, own)
+    answer_errors(app, limits.mib_of)
+    app.add_middleware(RefuseAnnounced, limits)
     return app
+
+
+class RefuseAnnounced:
+    """A request that says itself that it is too large is not read. (max_body_size alone answers it with plain text.)"""
+
+    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+        self._app, self._limits = app, limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The middleware as ASGI wants it."""
+        announced = dict(scope.get("headers", ())).get(b"content-length", b"")
+        most = self._limits.mib_of(scope.get("path", ""))
+        too_much = announced.isdigit() and int(announced) > int(most * MIB)
+        await (too_large(most) if too_much else self._app)(scope, receive, send)

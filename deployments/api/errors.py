@@ -1,6 +1,6 @@
 """Every error of the API in one form: what is wrong, what would be allowed, what to do."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -11,14 +11,12 @@ from starlette.exceptions import HTTPException
 
 from deployments.access.keys import AccessError
 from deployments.access.uploads import TooLargeUpload, UnsupportedUpload
+from deployments.job_book import TooManyJobs, UnknownJob
+from deployments.messages import Refused
 from drig.errors import DrigError
 from drig.identities import UnknownIdentity
 
 RETRY_AFTER_SECONDS = 2
-
-
-class Overloaded(Exception):
-    """The queue of edits is full."""
 
 
 class Problem(BaseModel):
@@ -35,25 +33,50 @@ class Problems(BaseModel):
     problems: list[Problem]
 
 
+class Refusal(Exception):
+    """A request that is not done, with the whole answer."""
+
+    def __init__(self, status: int, *problems: Problem, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__("; ".join(problem.what for problem in problems))
+        self.status, self.problems, self.headers = status, problems, dict(headers or {})
+
+
+class Overloaded(Refusal):
+    """Too many wait already, or nobody can do it at the moment: the same request may work soon."""
+
+    def __init__(self, what: str = "too many requests are waiting") -> None:
+        problem = Problem(what=what, do=f"send this again in {RETRY_AFTER_SECONDS} seconds")
+        super().__init__(503, problem, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+
+
+def refusal(answer: Refused) -> Refusal:
+    """A replica's refusal as the API answers it."""
+    return Overloaded(answer.message) if answer.status == 503 else Refusal(answer.status, Problem(what=answer.message))
+
+
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """`responses` of a route for /docs."""
     return {status: {"model": Problems} for status in statuses}
 
 
-def answer_errors(app: FastAPI, max_upload_mib: float) -> None:
-    """Adds the handlers that word every exception as problems."""
+def answer_errors(app: FastAPI, most_mib: Callable[[str], float]) -> None:
+    """Adds the handlers that word every exception as problems; `most_mib` is what a request to a path may have."""
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         fields = _fields_of(request)
         return problems(422, *(_from_pydantic(one, fields) for one in error.errors()))
 
+    @app.exception_handler(Refusal)
+    async def refused(request: Request, error: Refusal) -> JSONResponse:
+        return problems(error.status, *error.problems, headers=error.headers)
+
     @app.exception_handler(UnknownIdentity)
     async def unknown(request: Request, error: UnknownIdentity) -> JSONResponse:
         return problems(404, Problem(what=str(error), do="GET /v1/identities lists what there is"))
 
     @app.exception_handler(DrigError)
-    async def refused(request: Request, error: DrigError) -> JSONResponse:
+    async def unusable(request: Request, error: DrigError) -> JSONResponse:
         return problems(422, Problem(what=str(error)))
 
     @app.exception_handler(AccessError)
@@ -68,21 +91,33 @@ def answer_errors(app: FastAPI, max_upload_mib: float) -> None:
     async def oversized(request: Request, error: TooLargeUpload) -> JSONResponse:
         return problems(413, Problem(what=str(error)))
 
-    @app.exception_handler(Overloaded)
-    async def overloaded(request: Request, error: Overloaded) -> JSONResponse:
-        problem = Problem(what="too many edits are waiting", do=f"send this again in {RETRY_AFTER_SECONDS} seconds")
-        return problems(503, problem, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+    @app.exception_handler(UnknownJob)
+    async def unknown_job(request: Request, error: UnknownJob) -> JSONResponse:
+        return problems(404, Problem(what=str(error)))
+
+    @app.exception_handler(TooManyJobs)
+    async def too_many_jobs(request: Request, error: TooManyJobs) -> JSONResponse:
+        return problems(503, Problem(what=str(error)), headers={"Retry-After": "60"})
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
         if error.status_code == 413:
-            return too_large(max_upload_mib)
+            return too_large(most_mib(request.url.path))
         return problems(error.status_code, Problem(what=str(error.detail)), headers=dict(error.headers or {}))
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> JSONResponse:
         # Starlette raises the error again after this answer, so that the server logs it.
         return problems(500, Problem(what="this failed on the server", do="see its log; trying again may help"))
+
+
+def as_problems(error: Exception) -> list[Problem]:
+    """An exception's problems, for answers whose status is sent already."""
+    if isinstance(error, Refusal):
+        return list(error.problems)
+    if isinstance(error, DrigError):
+        return [Problem(what=str(error))]
+    return [Problem(what="this failed on the server", do="see its log; trying again may help")]
 
 
 def problems(status: int, *problems: Problem, headers: dict[str, str] | None = None) -> JSONResponse:
@@ -95,7 +130,7 @@ def too_large(max_upload_mib: float) -> JSONResponse:
     """The answer to more bytes than are read."""
     problem = Problem(
         what="the request is too large",
-        allowed=f"{max_upload_mib:g} MiB for both photos together",
+        allowed=f"{max_upload_mib:g} MiB for all files together",
         do="send photos of fewer pixels, or as JPEG",
     )
     return problems(413, problem, headers={"Connection": "close"})  # the rest of the upload will not be read
@@ -108,18 +143,22 @@ def _fields_of(request: Request) -> list[str]:
     return sorted(getattr(fields, "model_fields", {}))
 
 
-def _from_pydantic(error: Mapping[str, Any], fields: list[str]) -> Problem:
+def _from_pydantic(error: Mapping[str, Any], fields: Sequence[str]) -> Problem:
     """One of pydantic's errors in the words of this API."""
+    if error["type"] == "json_invalid":
+        return Problem(what=f"the body is not JSON: {error['ctx']['error']}", do="send JSON, or a multipart form")
     # Pydantic names its own validators after the field; of those only positions in a list say anything.
     name = ".".join(str(part) for part in error["loc"][1:] if not str(part).startswith(("function-", "constrained-")))
     if error["type"] == "missing":
-        return Problem(what=f"{name} is missing", do=f"add the field {name} to the form")
+        return Problem(what=f"{name or 'the body'} is missing", do=f"add {name or 'the fields that /docs describes'}")
     if error["type"] == "extra_forbidden":
         allowed = ", ".join(fields) or None
-        return Problem(what=f"{name} is no field of this form", allowed=allowed, do="correct its name or leave it out")
+        return Problem(
+            what=f"{name} is no field of this request", allowed=allowed, do="correct its name or leave it out"
+        )
     given = repr(error["input"])
     return Problem(
-        what=f"{name} is {given if len(given) <= 80 else given[:79] + '…'}",
-        allowed=error["msg"],
-        do=f"correct {name}; /docs describes every field",
+        what=f"{name or 'the body'} is {given if len(given) <= 80 else given[:79] + '…'}",
+        allowed=error["msg"].removeprefix("Value error, "),
+        do=f"correct {name or 'it'}; /docs describes every field",
     )

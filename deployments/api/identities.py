@@ -152,7 +152,7 @@ async def _album(form: IdentityForm, gate: Gate) -> dict[str, bytes]:
             await run_in_threadpool(gate.check_video, what, content)
             return {"album.mp4": content}
         await run_in_threadpool(gate.check_photo, what, content)
-        files[f"{i:03}.jpg"] = await run_in_threadpool(without_metadata, content, what)
+        files[f"{i:03}.jpg"] = await run_in_threadpool(without_metadata, what, content)
     return files
 
 

@@ -29,8 +29,8 @@ TRAININGS, VIDEOS = 1, 1
 HOLDOUT = 2
 """Photos of an album that are kept from training, to tell how good it is."""
 
-Frames = Callable[[str, VideoJob], AsyncIterator[VideoProgress | Refused | bytes]]
-"""Edits a video with "name@version": how far it is, and at last the MP4."""
+Frames = Callable[[str, int, VideoJob], AsyncIterator[VideoProgress | Refused | bytes]]
+"""Edits a video with a version of an identity: how far it is, and at last the MP4."""
 
 
 class Jobs:
@@ -131,7 +131,7 @@ class Jobs:
             targets=tuple(files[name] for name in sorted(files)),
             **request,
         )
-        async for news in self._edit_video(f"{identity}@{job.request['version']}", video):
+        async for news in self._edit_video(identity, int(job.request["version"]), video):
             if isinstance(news, Refused):
                 raise DrigError(news.message)
             if isinstance(news, bytes):

@@ -1,7 +1,7 @@
 """Edits a video frame by frame, in the thread of a replica that edits photos: between two frames others have a turn."""
 
 import asyncio
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from concurrent.futures import Executor
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ FASTEST = 60.0
 News = VideoProgress | Refused | bytes
 
 
-async def edit_video(editor: "Editor", job: VideoJob, thread: Executor) -> AsyncIterator[News]:
+async def edit_video(editor: "Callable[[], Editor]", job: VideoJob, thread: Executor) -> AsyncGenerator[News]:
     """How far the video is, again and again, and at last the MP4; or why it cannot be made."""
     loop = asyncio.get_running_loop()
     with closing(_steps(editor, job)) as steps:
@@ -28,7 +28,7 @@ async def edit_video(editor: "Editor", job: VideoJob, thread: Executor) -> Async
             yield news
 
 
-def _steps(editor: "Editor", job: VideoJob) -> Generator[News]:
+def _steps(load: "Callable[[], Editor]", job: VideoJob) -> Generator[News]:
     from drig.data.photos import read_photo
     from drig.data.video_writing import write_mp4
     from drig.driving import DriveReader, edit_frames
@@ -36,6 +36,7 @@ def _steps(editor: "Editor", job: VideoJob) -> Generator[News]:
     from drig.pictures import Picture
 
     try:
+        editor = load()
         source = editor.read(read_photo(job.source), aligned=job.aligned)
         fps, frames, expected = _frames(job)
         reader = DriveReader(editor)

@@ -121,6 +121,24 @@ def read_file(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         ) from error
 
 
+def read_extra(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The caller's JSON object and the extra tensors of a rig's file or a delta's, without the rig.
+
+    Raises DrigError for a file that is missing or damaged.
+    """
+    if not path.is_file():
+        raise DrigError(f"no weights at {path}. Give the path of a .safetensors file that training wrote.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = [name for name in file.keys() if name.startswith(EXTRA)]  # noqa: SIM118
+            extra = {name.removeprefix(EXTRA): file.get_tensor(name) for name in names}
+            return dict(json.loads((file.metadata() or {}).get("metadata", "{}"))), extra
+    except SafetensorError as error:
+        raise DrigError(
+            f"{path} is not a safetensors file, or part of it is missing: {error}. Get it again."
+        ) from error
+
+
 def in_full(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of a file as a rig has them: what was kept in half precision in float32."""
     return {name: tensor.float() if tensor.dtype == torch.float16 else tensor for name, tensor in tensors.items()}

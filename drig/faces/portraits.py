@@ -35,7 +35,7 @@ class Portrait:
         assert self.to_portrait is not None
         size = len(self.image)
         square = np.array([[0, 0], [size, 0], [size, size], [0, size]]) - 0.5
-        return np.linalg.solve(self.to_portrait[:, :2], (square - self.to_portrait[:, 2]).T).T + 0.5
+        return np.asarray(np.linalg.solve(self.to_portrait[:, :2], (square - self.to_portrait[:, 2]).T).T + 0.5)
 
 
 def find_portrait(

@@ -34,7 +34,7 @@ def open_door(tmp_path: Path) -> Callable[..., TestClient]:
         def health() -> str:
             return "ok"
 
-        answer_errors(app, 1)
+        answer_errors(app, lambda path: 1)
         app.add_middleware(Door, keys=KeyRing(keys) if keys else None, rates=Rates())
         return TestClient(app, base_url=f"http://{host}:8000", client=client)
 

@@ -31,9 +31,9 @@ def video(frames: int, *, rate: int = 5, kind: str = "mp4", size: tuple[int, int
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 def test_photos(kind: str) -> None:
-    LIMITS.check_photo(photo(kind), "source")
+    LIMITS.check_photo("source", photo(kind))
     with pytest.raises(TooLargeUpload, match=r"source is 64 x 49 pixels"):
-        LIMITS.check_photo(photo(kind, (64, 49)), "source")
+        LIMITS.check_photo("source", photo(kind, (64, 49)))
 
 
 @pytest.mark.parametrize(
@@ -52,25 +52,25 @@ def test_photos(kind: str) -> None:
 )
 def test_no_photos(content: bytes) -> None:
     with pytest.raises(UnsupportedUpload, match="source is no photo"):
-        LIMITS.check_photo(content, "source")
+        LIMITS.check_photo("source", content)
 
 
 def test_a_photo_that_says_it_is_huge() -> None:
     bomb = bytearray(photo("PNG"))
     bomb[16:24] = (60_000).to_bytes(4) * 2  # width and height in the header; nothing of it is decoded
     with pytest.raises((TooLargeUpload, UnsupportedUpload)):
-        UploadLimits().check_photo(bytes(bomb), "source")
+        UploadLimits().check_photo("source", bytes(bomb))
 
 
 def test_videos() -> None:
-    assert LIMITS.check_video(video(5), "driving") == pytest.approx(1.0)
+    assert LIMITS.check_video("driving", video(5)) == pytest.approx(1.0)
     for content, match in (
         (video(6), "6 frames"),
         (video(4, rate=1), "4 s"),
         (video(2, size=(64, 64)), "4,096 pixels"),
     ):
         with pytest.raises(TooLargeUpload, match=match):
-            LIMITS.check_video(content, "driving")
+            LIMITS.check_video("driving", content)
 
 
 @pytest.mark.parametrize(
@@ -80,4 +80,4 @@ def test_videos() -> None:
 )
 def test_no_videos(content: bytes) -> None:
     with pytest.raises(UnsupportedUpload, match="driving"):
-        LIMITS.check_video(content, "driving")
+        LIMITS.check_video("driving", content)

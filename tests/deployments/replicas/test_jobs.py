@@ -40,11 +40,13 @@ class Videos:
 
     def __init__(self, *news: VideoProgress | Refused | bytes | Exception) -> None:
         self.news = news
-        self.asked: list[tuple[str, VideoJob]] = []
+        self.asked: list[tuple[str, int, VideoJob]] = []
         self.goes_on = asyncio.Event()
 
-    async def __call__(self, identity: str, job: VideoJob) -> AsyncIterator[VideoProgress | Refused | bytes]:
-        self.asked.append((identity, job))
+    async def __call__(
+        self, identity: str, version: int, job: VideoJob
+    ) -> AsyncIterator[VideoProgress | Refused | bytes]:
+        self.asked.append((identity, version, job))
         for news in self.news:
             if isinstance(news, Exception):
                 raise news
@@ -76,8 +78,9 @@ def test_a_video(tmp_path: Path) -> None:
         videos.goes_on.set()
         assert (await ended(jobs, job)).state == "done"
         assert await jobs.result(job.id, "key1") == b"an mp4"
-        ((identity, asked),) = videos.asked
-        assert (identity, asked.source, asked.driving, asked.steps) == ("ann@3", b"a face", b"a video", 2)
+        ((identity, version, asked),) = videos.asked
+        assert (identity, version) == ("ann", 3)
+        assert (asked.source, asked.driving, asked.steps) == (b"a face", b"a video", 2)
         await jobs.remove(job.id, "key1")
         assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
 

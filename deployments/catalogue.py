@@ -1,0 +1,129 @@
+"""What the ingress knows of the registry: the live version of every identity, also while the registry is away.
+
+A request for a known identity asks nobody. A thread asks the registry again every few seconds, so that a new version is
+live within seconds; while the registry does not answer, what was known last goes on being served. A name that is not
+known is asked for once.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+
+from fastapi.concurrency import run_in_threadpool
+
+from deployments.api.errors import Overloaded
+from drig import logs
+from drig.errors import DrigError
+from drig.identities import BASE, Identities, IdentityInfo, UnknownIdentity
+
+EVERY = 2.0
+"""Seconds between two looks at the registry."""
+SHARE = 0.2
+"""Most of the time that may be spent looking: a registry of thousands takes seconds to list."""
+
+
+class Catalogue:
+    """Live versions of the identities of a registry, kept fresh by a thread of its own between `start` and `close`."""
+
+    def __init__(self, identities: Identities, *, every: float = EVERY) -> None:
+        self._identities = identities
+        self._every = every
+        self._known: dict[str, IdentityInfo] = {}
+        self._away_since: float | None = None
+        self._read = False
+        self._changed = threading.Lock()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Look at the registry now, and from then on every few seconds. Never fails: see `problem`."""
+        self.refresh()
+        self._thread = threading.Thread(target=self._keep_fresh, name="catalogue", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    @property
+    def problem(self) -> str | None:
+        """Why no edits can be made: nothing is known yet. None = they can."""
+        if not self._read:
+            return "the registry of identities has not answered yet"
+        return None if BASE in self._known else "the registry has no base rig yet"
+
+    @property
+    def stale_seconds(self) -> float:
+        """For how long the registry has been away; 0 = it answers."""
+        return 0.0 if self._away_since is None else time.monotonic() - self._away_since
+
+    @property
+    def largest(self) -> int:
+        """The largest side of the known identities' portraits in pixels."""
+        return max((info.size for info in self._known.values()), default=0)
+
+    async def get(self, name: str) -> IdentityInfo:
+        """The live version. Raises UnknownIdentity, and Overloaded for an unknown name while the registry is away."""
+        known = self._known.get(name)
+        return known if known is not None else await run_in_threadpool(self._ask, name)
+
+    def list(self) -> Sequence[IdentityInfo]:
+        """The live version of every identity, the base rig first, then by name."""
+        if not self._read:
+            raise _away()
+        return sorted(self._known.values(), key=lambda info: (info.name != BASE, info.name))
+
+    def forget(self, name: str) -> None:
+        """An identity was deleted: know it no longer."""
+        with self._changed:
+            self._known = {other: info for other, info in self._known.items() if other != name}
+
+    def refresh(self) -> None:
+        """Look at the registry; what is known stays where it does not answer."""
+        try:
+            listed = {info.name: info for info in self._identities.list()}
+        except Exception as error:  # of MLflow, its database or the network, which have no common class
+            self._is_away(error)
+            return
+        with self._changed:
+            self._known, self._read = listed, True
+        if self._away_since is not None:
+            logs.event("registry_back", seconds=round(self.stale_seconds, 1), identities=len(listed))
+            self._away_since = None
+
+    def _ask(self, name: str) -> IdentityInfo:
+        if self._away_since is not None:
+            raise _away(name)
+        try:
+            info = self._identities.get(name)
+        except UnknownIdentity:
+            raise
+        except DrigError:  # a name that no identity can have
+            raise
+        except Exception as error:
+            self._is_away(error)
+            raise _away(name) from error
+        with self._changed:
+            self._known = {**self._known, name: info}
+        return info
+
+    def _is_away(self, error: Exception) -> None:
+        if self._away_since is None:
+            self._away_since = time.monotonic()
+            reason = " ".join(str(error).split())
+            logs.event("registry_away", level=logging.WARNING, reason=reason, identities=len(self._known))
+
+    def _keep_fresh(self) -> None:
+        pause = self._every
+        while not self._stop.wait(pause):
+            started = time.monotonic()
+            self.refresh()
+            pause = max(self._every, (time.monotonic() - started) / SHARE)
+
+
+def _away(name: str | None = None) -> Overloaded:
+    whose = "" if name is None else f", and {name!r} is not among the identities that are known here"
+    return Overloaded(f"the registry of identities does not answer{whose}")

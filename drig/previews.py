@@ -1,0 +1,66 @@
+"""Pictures of what an edit would follow, in milliseconds and without a rig; and of what was found in a photo."""
+
+from types import MappingProxyType
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from drig.errors import DrigError
+from drig.faces.buffers import Buffers, centre_shift, render_edited
+from drig.faces.camera import project
+from drig.faces.codes import FaceCodes
+from drig.faces.head import HeadModel
+from drig.inspection import landmark_picture, mesh_picture
+from drig.pictures import Picture, buffer_pictures
+from drig.reading import Face
+
+BUFFERS = ("rendered", "normal", "albedo")
+LAYERS = (*BUFFERS, "mesh")
+"""What a preview can show."""
+FOUND = ("portrait", "landmarks", *LAYERS)
+"""What there is to see of a photo that was read."""
+_MARKED_SIDE = 512
+"""The least side in pixels that landmarks are drawn at; they are reduced with the picture."""
+
+
+@torch.inference_mode()
+def preview(
+    head: HeadModel, face: Face, edited: FaceCodes, layer: str, size: int, *, mean_shape: Tensor | None = None
+) -> Picture:
+    """One layer of the buffers of edited codes, size x size; `mesh` = its triangles over the portrait.
+
+    mean_shape: (1, S) an identity's, which replaces every shape code (SPEC 6).
+    """
+    if layer == "mesh":
+        shaped = edited if mean_shape is None else edited.replace(shape=mean_shape.expand_as(edited.shape))
+        vertices = head.vertices(shaped) + centre_shift(head, face.codes, shaped)[:, None]
+        return mesh_picture(resized(face.portrait.image, size), project(vertices, shaped)[0], head.faces)
+    if layer not in BUFFERS:
+        raise DrigError(f"layer {layer!r} is unknown; choose from {', '.join(LAYERS)}")
+    buffers = render_edited(head, face.codes, edited, size, mean_shape=mean_shape)
+    return buffer_layers(buffers)[layer]
+
+
+def buffer_layers(buffers: Buffers) -> MappingProxyType[str, Picture]:
+    """The pictures of one face's buffers by layer."""
+    return MappingProxyType(dict(zip(BUFFERS, buffer_pictures(buffers.stacked()[0]), strict=True)))
+
+
+@torch.inference_mode()
+def found_picture(head: HeadModel, face: Face, kind: str, size: int) -> Picture:
+    """One of FOUND of a photo that was read, size x size."""
+    if kind == "portrait":
+        return resized(face.portrait.image, size)
+    if kind == "landmarks":
+        fitted = project(head.landmarks(face.codes, head.vertices(face.codes)), face.codes)[0, :, :2]
+        return resized(landmark_picture(face.portrait, fitted, max(size, _MARKED_SIDE)), size)
+    return preview(head, face, face.codes, kind, size)
+
+
+def resized(picture: Picture, size: int) -> Picture:
+    """The picture at size x size, by Lanczos."""
+    if len(picture) == size:
+        return picture
+    return np.asarray(Image.fromarray(picture).resize((size, size), Image.Resampling.LANCZOS))
