@@ -226,7 +226,7 @@ def memory_of(pid: int) -> tuple[str, float]:
         status = Path(f"/proc/{pid}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):  # it has ended
         return "other", 0
-    roles = {"PortraitFinder": "finder", "BufferRenderer": "renderer", "/raylet/raylet": "raylet"}
+    roles = {"CarefulFinder": "finder", "BufferRenderer": "renderer", "/raylet/raylet": "raylet"}
     role = next((role for part, role in roles.items() if part in name), "other")
     found = re.search(r"RssAnon:\s*(\d+)", status)
     return role, int(found[1]) / 1024 if found else 0.0

@@ -7,22 +7,33 @@ A request is validated at the ingress, which knows every identity's live version
 version loaded if there is one. A full queue is answered with 503 at once.
 """
 
+from functools import partial
+from pathlib import Path
+
 from fastapi import FastAPI
 from ray import serve
 from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
+from deployments.access.callers import keyed_gate
+from deployments.access.door import Door
+from deployments.access.keys import KeyRing, read_keys
+from deployments.access.rates import Rates
+from deployments.access.uploads import UploadLimits
 from deployments.api import studio
 from deployments.api.application import MIB, create_app
 from deployments.api.options import Limits
 from deployments.api.sources import EXPIRES_IN
 from deployments.catalogue import Catalogue
-from deployments.handles import Handles
+from deployments.handles import Handles, JobHandles, VideoHandles
 from deployments.replicas.edits import EditReplica
 from deployments.replicas.faces import FaceReplica
+from deployments.replicas.jobs import VIDEOS, Jobs
 from deployments.replicas.sources import Sources
 from deployments.settings import ServeConfig
+from drig.forgetting import forget
 from drig.identities import Identities
+from drig.provenance import Marker
 
 
 @serve.ingress()
@@ -34,17 +45,42 @@ class Ingress:
         edits: DeploymentHandle[EditReplica],
         faces: DeploymentHandle[FaceReplica],
         sources: DeploymentHandle[Sources],
+        jobs: DeploymentHandle[Jobs],
         config: ServeConfig,
     ) -> None:
         self._config = config
-        self._backend = Handles(edits, faces, sources)
-        self._catalogue = Catalogue(Identities(config.tracking_uri))
+        self._backend, self._jobs = Handles(edits, faces, sources), JobHandles(jobs)
+        self._identities = Identities(config.tracking_uri)
+        self._catalogue = Catalogue(self._identities)
+        self._keys = None if config.keys is None else KeyRing(config.keys)
+        if config.keys is not None:
+            read_keys(config.keys)  # a server that could let nobody in does not start
+        self._marker = None
+        if config.mark:
+            self._marker = Marker(None if config.credentials is None else Path(config.credentials))
         self._catalogue.start()  # no request waits for imports; a registry that is away is asked again and again
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         config = self._config
-        limits = Limits(upload_mib=config.max_upload_mib, pixels=config.max_pixels, frames=config.max_frames)
-        return create_app(self._backend, self._catalogue, limits, routers=[studio.router()])
+        limits = Limits(
+            upload_mib=config.max_upload_mib,
+            album_mib=config.max_album_mib,
+            pixels=config.max_pixels,
+            frames=config.max_frames,
+        )
+        uploads = UploadLimits(pixels=config.max_pixels, frames=config.max_frames)
+        app = create_app(
+            self._backend,
+            self._jobs,
+            self._catalogue,
+            limits,
+            forget=partial(forget, self._identities),
+            gate=keyed_gate(uploads, self._marker),
+            auth=self._keys is not None,
+            routers=[studio.router()],
+        )
+        app.add_middleware(Door, keys=self._keys, rates=Rates(share=1 / config.ingresses))
+        return app
 
 
 def build(config: ServeConfig) -> Application:
@@ -59,11 +95,22 @@ def build(config: ServeConfig) -> Application:
         def __init__(self, tracking_uri: str, sources: DeploymentHandle[Sources]) -> None:
             super().__init__(tracking_uri, lambda token: sources.face.remote(token))
 
+    class LongJobs(Jobs):
+        async def __init__(  # type: ignore[misc]  # Serve awaits it, in the loop that the jobs will run in
+            self, edits: DeploymentHandle[EditReplica], config: ServeConfig
+        ) -> None:
+            from pipelines.personalize import PRESETS
+
+            videos = VideoHandles(edits, Identities(config.tracking_uri))
+            super().__init__(config.work, config.tracking_uri, videos, PRESETS[config.preset])
+            self.resume()
+
     edits = serve.deployment(
         name="EditReplica",
         # Threads follow CPUs: more replicas on few cores serve more people than one replica on many.
         ray_actor_options={"num_cpus": 1, "num_gpus": config.gpus_per_replica},
-        max_ongoing_requests=2 * batch,  # one batch runs, the next is there already when it ends
+        # One batch runs, the next is there already when it ends; and videos are between them.
+        max_ongoing_requests=2 * batch + VIDEOS,
         max_queued_requests=16,
     )(Editing)
     faces = serve.deployment(
@@ -73,14 +120,20 @@ def build(config: ServeConfig) -> Application:
     sources = serve.deployment(
         name="Sources", ray_actor_options={"num_cpus": 0}, max_ongoing_requests=64, max_queued_requests=1024
     )(Sources)
+    # One, since it writes the book; it only starts and follows what others do.
+    jobs = serve.deployment(
+        name="Jobs", ray_actor_options={"num_cpus": 0}, max_ongoing_requests=64, max_queued_requests=64
+    )(LongJobs)
     # The ingress only waits, so it takes many more requests than can be edited: health checks must always get in.
     ingress = serve.deployment(
         name="Ingress", ray_actor_options={"num_cpus": 0.1}, max_ongoing_requests=256, max_queued_requests=256
     )(Ingress)
     kept = sources.bind(int(config.sources_mib * MIB), float(EXPIRES_IN))
+    editing = edits.bind(config.tracking_uri, device, rigs=config.editors_per_replica, batch=batch)
     return ingress.bind(
-        edits.bind(config.tracking_uri, device, rigs=config.editors_per_replica, batch=batch),
+        editing,
         faces.bind(config.tracking_uri, kept),
         kept,
+        jobs.bind(editing, config),
         config,
     )

@@ -4,19 +4,34 @@ What is asked for changes nothing, so that a replica that dies is no error: its 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
-from deployments.api.errors import Overloaded
-from deployments.messages import Abilities, Edited, EditJob, FoundFace, Previewed, PreviewJob, Progress, Refused, Source
+from deployments.api.errors import RETRY_AFTER_SECONDS, Overloaded
+from deployments.job_book import JobRecord, Kind
+from deployments.messages import (
+    Abilities,
+    Edited,
+    EditJob,
+    FoundFace,
+    Previewed,
+    PreviewJob,
+    Progress,
+    Refused,
+    Source,
+    VideoJob,
+    VideoProgress,
+)
 from deployments.replicas.edits import EditReplica
 from deployments.replicas.faces import FaceReplica
+from deployments.replicas.jobs import Jobs
 from deployments.replicas.sources import Sources
-from drig.identities import IdentityInfo
+from drig.errors import DrigError
+from drig.identities import Identities, IdentityInfo
 
 ATTEMPTS = 4
 """Replicas that a request may lose before it is given up."""
@@ -103,14 +118,79 @@ class Handles:
         return answer
 
 
+class JobHandles:
+    """Implements JobsBackend."""
+
+    def __init__(self, jobs: DeploymentHandle[Jobs]) -> None:
+        self._jobs = jobs
+
+    async def add(self, kind: Kind, owner: str, request: Mapping[str, Any], files: Mapping[str, bytes]) -> JobRecord:
+        """See JobsBackend. Asked once: a replica that dies may have noted the job."""
+        job: JobRecord = await _ask(lambda: self._jobs.add.remote(kind, owner, request, files), attempts=1)
+        return job
+
+    async def get(self, job_id: str, owner: str | None) -> JobRecord:
+        """See JobsBackend."""
+        job: JobRecord = await _ask(lambda: self._jobs.get.remote(job_id, owner))
+        return job
+
+    async def list(self, owner: str | None) -> list[JobRecord]:
+        """See JobsBackend."""
+        jobs: list[JobRecord] = await _ask(lambda: self._jobs.list.remote(owner))
+        return jobs
+
+    async def result(self, job_id: str, owner: str | None) -> bytes:
+        """See JobsBackend."""
+        content: bytes = await _ask(lambda: self._jobs.result.remote(job_id, owner))
+        return content
+
+    async def remove(self, job_id: str, owner: str | None) -> None:
+        """See JobsBackend."""
+        await _ask(lambda: self._jobs.remove.remote(job_id, owner))
+
+    async def remove_of(self, identity: str) -> None:
+        """See JobsBackend."""
+        await _ask(lambda: self._jobs.remove_of.remote(identity))
+
+    async def is_made(self, identity: str) -> bool:
+        """See JobsBackend."""
+        made: bool = await _ask(lambda: self._jobs.is_made.remote(identity))
+        return made
+
+
+class VideoHandles:
+    """Edits videos for jobs, as their `Frames`."""
+
+    def __init__(self, edits: DeploymentHandle[EditReplica], identities: Identities) -> None:
+        self._edits, self._identities = edits, identities
+
+    async def __call__(self, name: str, version: int, job: VideoJob) -> AsyncIterator[VideoProgress | Refused | bytes]:
+        """Where a replica is lost, the video begins again."""
+        identity = await asyncio.to_thread(self._identities.get, name, version)
+        edits = self._edits.options(multiplexed_model_id=_key(identity), stream=True)
+        for attempt in range(1, ATTEMPTS + 1):
+            news: Any = edits.video.remote(identity, job)
+            try:
+                async for one in news:
+                    yield one
+                return
+            except BackPressureError:
+                await asyncio.sleep(RETRY_AFTER_SECONDS)  # a job can wait
+            except (RayActorError, DeploymentUnavailableError):
+                if attempt == ATTEMPTS:
+                    raise
+            finally:
+                news.cancel()
+
+
 def _key(identity: IdentityInfo) -> str:
     """What replicas keep an editor under; a version never changes."""
     return f"{identity.name}@{identity.version}"
 
 
-async def _ask(ask: Callable[[], Any]) -> Any:
+async def _ask(ask: Callable[[], Any], attempts: int = ATTEMPTS) -> Any:
     """The answer of one of several replicas. Raises Overloaded where too many wait already, or all are lost."""
-    for attempt in range(1, ATTEMPTS + 1):
+    for attempt in range(1, attempts + 1):
         response = ask()
         try:
             return await response
@@ -120,6 +200,10 @@ async def _ask(ask: Callable[[], Any]) -> Any:
         except (BackPressureError, DeploymentUnavailableError) as error:
             raise Overloaded from error
         except RayActorError as error:
-            if attempt == ATTEMPTS:
-                raise Overloaded("those who do this were lost again and again") from error
+            if attempt == attempts:
+                raise Overloaded("those who do this were lost") from error
+        except RayTaskError as error:
+            if isinstance(error.cause, DrigError):
+                raise error.cause from None  # without the replica's traceback in its text
+            raise
     raise AssertionError("unreachable")

@@ -68,6 +68,37 @@ class EditJob:
     """Whether pictures of the buffers are wanted too."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class VideoJob:
+    """A video of a photo: driven by another video, or by photos, one a frame."""
+
+    source: bytes
+    driving: bytes | None
+    """An MP4; None where there are targets."""
+    targets: tuple[bytes, ...]
+    aligned: bool
+    """The photo is an FFHQ crop already."""
+    modes: tuple[str, ...]
+    controls: dict[str, Any]
+    steps: int
+    sampler: str
+    seed: int
+    size: int | None
+    """Height of the frames in pixels; None = the rig's own, or more where that is tiny."""
+    fps: float | None
+    """Frames a second of the answer; None = the driving video's."""
+    max_frames: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoProgress:
+    """How far a video is."""
+
+    what: str
+    done: int
+    total: int
+
+
 @dataclass(frozen=True)
 class Edited:
     """An edit that is done."""

@@ -1,6 +1,7 @@
 """Settings of the application: `args` in serve.yaml, or key=value after `serve run deployments.app:build`."""
 
 import os
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -39,8 +40,22 @@ class ServeConfig(BaseModel):
     and makes the first one wait for all."""
     sources_mib: float = Field(default=512, gt=0)
     """Memory for uploaded photos, MiB; those used least recently make room."""
+    ingresses: int = Field(default=1, ge=1)
+    """How many replicas the ingress has: each counts its share of a key's requests a minute."""
+    keys: str | None = None
+    """File of API keys that `drig keys` makes, a path or s3:// URI. None = no keys, and only this machine may ask."""
+    work: str = Field(default_factory=lambda: str(Path.home() / ".local" / "share" / "drig" / "jobs"))
+    """Folder or s3:// prefix of the jobs: uploads until a job has ended, results for a day."""
+    preset: str = "tiny"
+    """Of `drig personalize`, for identities that are made here."""
+    mark: bool = True
+    """Sign every edit, as a C2PA manifest in the file that says what it is."""
+    credentials: str | None = None
+    """Folder of chain.pem and key.pem to sign with. None = a certificate of each machine's own, which nobody trusts."""
     max_upload_mib: float = Field(default=24, gt=0)
     """Largest request in MiB, all its files together."""
+    max_album_mib: float = Field(default=256, gt=0)
+    """The same for albums and videos."""
     max_pixels: int = Field(default=50_000_000, gt=0)
     """Largest photo."""
     max_frames: int = Field(default=1000, gt=0)

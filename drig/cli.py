@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from drig import config as configs
 from drig.commands.album import AlbumBuildConfig, AlbumCheckConfig, album_build, album_check
+from drig.commands.driving import DriveConfig, drive
 from drig.commands.editing import EditConfig, ShowcaseConfig, edit, showcase
 from drig.commands.identities import IdentitiesConfig, identities
 from drig.commands.inspection import InspectConfig, inspect
@@ -80,11 +81,13 @@ VERBS = {
     "personalize": Verb("train a rig for each of many people", _pipeline("pipelines.personalize")),
     "evaluate": Verb("measure edits whose true answers are known", _pipeline("pipelines.evaluate")),
     "edit": Verb("edit a photo", _here(EditConfig, edit, positional=("photo",))),
+    "drive": Verb("let a video drive a photo", _here(DriveConfig, drive, positional=("photo", "video"))),
     "showcase": Verb("a sheet of edits of a photo", _here(ShowcaseConfig, showcase, positional=("photo",))),
     "identities": Verb("list, register or delete personalised people", _here(IdentitiesConfig, identities)),
     "import": Verb("released model or data set -> drig's", _here(ImportConfig, import_released, positional=("path",))),
     "export": Verb("drig's -> released model or data set", _here(ExportConfig, export_released, positional=("path",))),
     "serve": Verb("host every identity over HTTP", _pipeline("deployments.serve")),
+    "keys": Verb("make, list or revoke the server's API keys", _pipeline("deployments.access.command")),
 }
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
@@ -36,6 +36,11 @@ _OURS = "drig.kind"  # the tag that tells our registered models from others with
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _BASE_HASH = "drig.base"  # the tag of a base's own hash, and of the one that a delta is over
 _REPORT = "album.json"
+FOLDER_TAG = "folder"
+"""The tag of a version that says where its training left files, a local path or s3:// URI."""
+
+CONSENT_BY, CONSENT_AT = "consent_by", "consent_at"
+"""Tags of a version: who said that the person has agreed, and when (UTC, ISO 8601)."""
 
 
 class UnknownIdentity(DrigError):
@@ -149,6 +154,11 @@ class Identities:
         """A version of an identity. Raises UnknownIdentity, with names that are near."""
         return _info(self._version(name, version))
 
+    def versions(self, name: str) -> "Sequence[IdentityInfo]":
+        """All of an identity, the oldest first. Raises UnknownIdentity."""
+        self._version(name, LIVE)  # known, and ours
+        return sorted((_info(found) for found in self._all_versions(name)), key=lambda info: info.version)
+
     def fetch(self, name: str, version: int | str = LIVE) -> Path:
         """The weights of a version as a local file; downloaded once, and checked, if the store is elsewhere.
 
@@ -164,7 +174,7 @@ class Identities:
         files = self._place(info.place)
         if isinstance(files, LocalArtifactRepository):
             return _read(files, info.file, None)
-        cached = self.cache / f"{info.sha256}.safetensors"
+        cached = self.cached(info)
         if not cached.exists():
             self.cache.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=self.cache) as folder:
@@ -175,6 +185,10 @@ class Identities:
                     )
                 downloaded.replace(cached)
         return cached
+
+    def cached(self, info: IdentityInfo) -> Path:
+        """Where `fetch` keeps the weights of a version that come from elsewhere."""
+        return self.cache / f"{info.sha256}.safetensors"
 
     def fetch_base(self, name: str, version: int | str = LIVE) -> Path | None:
         """As `fetch`, the weights of the base rig that a version is a delta over; None where it is a whole rig."""
@@ -206,10 +220,9 @@ class Identities:
                 f"{len(over_it)} identities are deltas over the base rig ({', '.join(over_it[:5])}) and useless "
                 "without it; delete these first"
             )
-        versions = f"name = '{_PREFIX}{name}'"
-        for version in _pages(lambda token: client.search_model_versions(versions, page_token=token)):
+        for version in self._all_versions(name):
             self._files(version).delete_artifacts()  # type: ignore[no-untyped-call]
-            (self.cache / f"{version.tags['drig.sha256']}.safetensors").unlink(missing_ok=True)
+            self.cached(_info(version)).unlink(missing_ok=True)
         client.delete_registered_model(_PREFIX + name)
 
     def _add_version(
@@ -263,6 +276,10 @@ class Identities:
             if made.source != first.source:
                 self._files(made).delete_artifacts()  # type: ignore[no-untyped-call]
         return int(first.version)
+
+    def _all_versions(self, name: str) -> "Sequence[ModelVersion]":
+        client = connect(self.tracking_uri)
+        return _pages(lambda token: client.search_model_versions(f"name = '{_PREFIX}{name}'", page_token=token))
 
     def _versions(self, name: str, sha256: str, base: str | None) -> "Sequence[ModelVersion]":
         """Those with these weights, the oldest first."""
@@ -320,15 +337,13 @@ class Identities:
 
     def _base(self, base: str) -> "ModelVersion":
         """The version of the base rig whose tensors have that hash."""
-        client = connect(self.tracking_uri)
-        versions = _pages(lambda token: client.search_model_versions(f"name = '{_PREFIX}{BASE}'", page_token=token))
-        found = [version for version in versions if version.tags.get(_BASE_HASH) == base]
+        found = [version for version in self._all_versions(BASE) if version.tags.get(_BASE_HASH) == base]
         if not found:
             raise DrigError(
                 f"the base rig {base[:16]}.., which the delta is over, is not registered; register it: "
                 f"drig identities --register {BASE} --weights FILE"
             )
-        return cast("ModelVersion", found[0])
+        return found[0]
 
     def _unknown(self, name: str, version: int | str) -> UnknownIdentity:
         names = [info.name for info in self.list()]
@@ -348,6 +363,11 @@ class Identities:
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         return get_artifact_repository(uri, tracking_uri=self.tracking_uri)
+
+
+def consent_tags(by: str | None) -> dict[str, str]:
+    """The tags of a version that somebody vouches for, now; none where nobody does."""
+    return {} if by is None else {CONSENT_BY: by, CONSENT_AT: datetime.now(UTC).isoformat(timespec="seconds")}
 
 
 def check_name(name: str) -> None:

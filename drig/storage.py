@@ -123,6 +123,23 @@ def file_sizes(folder: str | Path) -> dict[str, int]:
     return {f"s3://{bucket}/{name}": size for name, size in sorted(found) if not name.endswith("/")}
 
 
+def remove(place: str | Path) -> int:
+    """Delete a file, an object, or all of a folder or S3 prefix; gives how many files went. Raises DrigError."""
+    files = list(file_sizes(place)) if exists(place) else []
+    if not is_s3(place):
+        with _os_errors(place, "delete"):
+            shutil.rmtree(place) if Path(place).is_dir() else Path(place).unlink(missing_ok=True)
+        return len(files)
+    with _s3_errors(place):
+        for start in range(0, len(files), 1000):  # the most that S3 deletes at once
+            bucket, _ = _split(place)
+            keys = [{"Key": _split(file)[1]} for file in files[start : start + 1000]]
+            answer = _client().delete_objects(Bucket=bucket, Delete={"Objects": keys, "Quiet": True})
+            if failed := answer.get("Errors"):
+                raise DrigError(f"{len(failed)} files of {place} could not be deleted: {failed[0].get('Message')}")
+    return len(files)
+
+
 def upload_folder(folder: Path, place: str | Path) -> None:
     """Copy a local folder to an S3 prefix or another folder.
 

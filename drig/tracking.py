@@ -80,9 +80,9 @@ def connect(uri: str) -> "MlflowClient":
 def experiment_id(uri: str, name: str) -> str:
     """The id of an experiment, made where it does not exist. Raises DrigError if the store cannot be used."""
     client = connect(uri)
-    folder = _sqlite_folder(uri)
+    folder = artifact_folder(uri)
     # MLflow's own default is relative to the current folder, which Ray changes; a server knows its own place.
-    artifacts = None if folder is None else (folder / ARTIFACTS).as_uri()
+    artifacts = None if folder is None else folder.as_uri()
     with store_errors(uri):
         found = client.get_experiment_by_name(name)
         if found is None:
@@ -90,6 +90,12 @@ def experiment_id(uri: str, name: str) -> str:
     if found.lifecycle_stage != "active":
         raise DrigError(f"the MLflow experiment {name!r} was deleted from {uri}; restore it there or give another name")
     return str(found.experiment_id)
+
+
+def artifact_folder(uri: str) -> Path | None:
+    """Where an SQLite store keeps the files of its runs; None for a server, which knows its own place."""
+    folder = _sqlite_folder(uri)
+    return None if folder is None else folder / ARTIFACTS
 
 
 @contextmanager

@@ -34,9 +34,10 @@ from drig.randomness import numpy_generator
 from drig.tracking import Run, Tracker, tracking_uri
 from pipelines import progress
 from pipelines.cluster import ClusterConfig, quieten_ray_data, ray_cluster, reserve, use_gpu
-from pipelines.face_mappers import BufferRenderer, PortraitFinder
+from pipelines.face_mappers import BufferRenderer
 from pipelines.photo_sources import Group, find_sources, groups
 from pipelines.run_folder import absolute
+from pipelines.suspects import Begun, CarefulFinder
 
 COLUMNS = ("key", "record", "faces", "reason", "outage")
 GROUPS_A_BLOCK, BLOCKS_A_FINDER, MOST_BLOCKS = 8, 4, 10_000
@@ -226,11 +227,12 @@ def _records(config: ExtractConfig, work: Sequence[Group]) -> Iterator[dict[str,
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     finders, renderers = plan_pools(config, cpus=int(resources["CPU"]), gpus=int(resources.get("GPU", 0)) if gpu else 0)
     folder = None if config.head_folder is None else Path(absolute(config.head_folder))
+    begun = ray.remote(num_cpus=0)(Begun).remote()
     # A row is a group, which Ray Data neither splits nor joins. Rows are small until the finders have read the photos.
     data: Any = (
         from_items(list(work), override_num_blocks=count_blocks(len(work), finders))
         .map(
-            _on_rows(PortraitFinder, config.size, config.aligned, config.detect, config.patience),
+            _on_rows(CarefulFinder, begun, config.size, config.aligned, config.detect, config.patience),
             compute=ActorPoolStrategy(size=finders),
             num_cpus=1,
         )

@@ -72,8 +72,12 @@ class PortraitFinder:
                 return trusted_portrait(photo, self.size), "", False
             return find_portrait(photo, self.detector, self.size, aligned=self.aligned), "", False
         except DrigError as error:
-            image, landmarks = np.zeros((self.size, self.size, 3), np.uint8), np.zeros((68, 2), np.float32)
-            return Portrait(image, landmarks, 0), str(error), not isinstance(error, (MissingFile, PhotoRejected))
+            return self.nothing(str(error), outage=not isinstance(error, (MissingFile, PhotoRejected)))
+
+    def nothing(self, reason: str, *, outage: bool = False) -> tuple[Portrait, str, bool]:
+        """What `_find` gives where there is no portrait."""
+        image, landmarks = np.zeros((self.size, self.size, 3), np.uint8), np.zeros((68, 2), np.float32)
+        return Portrait(image, landmarks, 0), reason, outage
 
     def _read(self, source: str) -> Photo:
         frame = split_frame_name(source)

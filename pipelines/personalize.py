@@ -28,7 +28,7 @@ from drig import logs, storage
 from drig.diffusion.deltas import content_hash
 from drig.diffusion.weights import load_weights
 from drig.errors import DrigError
-from drig.identities import BASE, Identities
+from drig.identities import BASE, FOLDER_TAG, Identities, consent_tags
 from drig.tracking import Run, Tracker, tracking_uri
 from drig.training.config import CHANGEABLE, TRAINING_PRESETS, TrainingConfig
 from drig.training.loop import WEIGHTS
@@ -54,8 +54,6 @@ class PersonalizeConfig:
     """Any of, with commas between: a folder or s3:// prefix with a folder or video of each person, whose names become
     the identities'; list.csv with the columns name, album and, if wanted, priority (more = earlier); NAME=PATH of one
     person's folder or video."""
-    photos: str | None = None
-    """The same as one more of --albums."""
     base: str | None = None
     """Weights file of the rig to start from. None = the registry's base rig, at first the one that drig ships."""
     storage: str = "runs/personalize"
@@ -77,6 +75,8 @@ class PersonalizeConfig:
     """Train also where the album doctor finds a fault. Without, these people fail, and it is said why."""
     aligned: bool = False
     """The photos are FFHQ crops already."""
+    consent_by: str | None = None
+    """Who says that these people have agreed to it; kept with each version, with the time."""
     workers: int = 2
     """People trained at the same time, each in a process of its own."""
     gpus_per_worker: float = 1.0
@@ -90,7 +90,7 @@ class PersonalizeConfig:
         for name, least in (("workers", 1), ("attempts", 1), ("holdout", 0)):
             if getattr(self, name) < least:
                 raise DrigError(f"{name} is {getattr(self, name)}; give {least} or more")
-        if not self.sources:
+        if not self.albums:
             raise DrigError("no people to personalise; give --albums FOLDER, or --albums NAME=PATH")
         if self.training.train_encoder:
             raise DrigError("stage 2 keeps the encoder as stage 1 left it; set training.train_encoder to false")
@@ -108,11 +108,6 @@ class PersonalizeConfig:
             if self.early_stop < least:
                 raise DrigError(f"early_stop is {self.early_stop} samples; give {least} (the warm-up) or more")
 
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """Of albums."""
-        return self.albums if self.photos is None else (self.photos, *self.albums)
-
 
 _PAPER: dict[str, Any] = {"workers": 8, "mirror": False, "cluster": ClusterConfig(gpu=True)}
 
@@ -124,11 +119,11 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper-delta": _PAPER | {"training": TRAINING_PRESETS["paper-stage2-delta"]},
 }
 _CHANGEABLE = {  # what the same run may be continued with other values of
-    "photos",
     "albums",
     "storage",
     "runs",
     "force",
+    "consent_by",
     "workers",
     "gpus_per_worker",
     "attempts",
@@ -137,9 +132,12 @@ _CHANGEABLE = {  # what the same run may be continued with other values of
 }
 
 
-def personalize(config: PersonalizeConfig) -> list[IdentityResult]:
-    """One result a person, in the order of their names; those that failed say why. Raises DrigError for bad input."""
-    albums = find_albums(config.sources)
+def personalize(config: PersonalizeConfig, *, board: Board | None = None) -> list[IdentityResult]:
+    """One result a person, in the order of their names; those that failed say why. Raises DrigError for bad input.
+
+    board: where others watch how many samples were trained on.
+    """
+    albums = find_albums(config.albums)
     config = replace(config, storage=absolute(config.storage))
     config = replace(config, base=_name_base(config))
     open_run(config.storage, config, changeable=_CHANGEABLE)
@@ -150,7 +148,7 @@ def personalize(config: PersonalizeConfig) -> list[IdentityResult]:
         tracker = Tracker(tracking_uri(config.runs), "stage2")
         with tracker.run(Path(config.storage).name, key=config.storage) as run, ray_cluster(config.cluster):
             run.log_config(config)
-            results |= _run_fleet(Job(config, tracker, run, Board()), todo)
+            results |= _run_fleet(Job(config, tracker, run, board or Board()), todo)
             failures = {name: result.error for name, result in results.items() if result.error}
             storage.write_bytes(storage.join(config.storage, FAILURES), json.dumps(failures, indent=2).encode())
             done = {"people": len(results) - len(failures), "people_failed": len(failures)}
@@ -293,6 +291,7 @@ def personalize_one(job: Job, name: str, album: str, device: str) -> IdentityRes
             album_report=result.album,
             files=[folder / SHEET, folder / RESULT],
             run_id=run.id,
+            tags={FOLDER_TAG: place, **consent_tags(config.consent_by)},
             live=not (result.beside_live and result.beside_live.fell),
         )
         result = replace(result, version=version, folder=place)

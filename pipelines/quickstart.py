@@ -248,8 +248,7 @@ def _stage1(config: QuickstartConfig) -> stage1.Stage1Config:
 def _personalization(config: QuickstartConfig, albums: Path) -> personalize.PersonalizeConfig:
     mine = () if config.photos is None else (f"{config.own_name}={config.photos}",)
     return personalize.PersonalizeConfig(
-        photos=str(albums),
-        albums=mine,
+        albums=(str(albums), *mine),
         storage=str(config.folder / "people"),
         runs=config.folder,
         training=replace(config.budget.stage2, seed=config.seed),

@@ -18,33 +18,29 @@ from pathlib import Path
 from typing import Any, cast
 
 import ray
-import torch
 import torch.distributed as dist
 from torch.utils.data import Dataset, Subset
 
 from drig import config as configs
-from drig import logs, storage
+from drig import storage
 from drig.data.items import Item
 from drig.data.mirroring import with_mirror_images
-from drig.data.photos import save_png, to_photo
 from drig.data.store import MANIFEST, Manifest, PackedDataset, StoreDataset, StoreKind
 from drig.diffusion.network import RIG_PRESETS, Rig, RigConfig
-from drig.diffusion.samplers import ddim
 from drig.diffusion.weights import load_weights, save_weights
 from drig.errors import DrigError
 from drig.identities import Identities
-from drig.pictures import contact_sheet, to_picture
-from drig.randomness import derive_seed, torch_generator
+from drig.randomness import derive_seed
 from drig.shipped_base import SHIPPED_BASE
 from drig.tracking import Run, Tracker, tracking_uri
 from drig.training.config import CHANGEABLE, TRAINING_PRESETS, TrainingConfig
 from drig.training.loop import WEIGHTS, train
-from drig.training.objective import Objective
 from drig.versions import code_version, versions
 from pipelines.cluster import ClusterConfig, ray_cluster, use_gpu
 from pipelines.progress import Board, board_bar
-from pipelines.ray_checkpoints import FOLDER, CheckpointUpload, drop_torn_list, fetch_checkpoint
+from pipelines.ray_checkpoints import FOLDER, drop_torn_list, fetch_checkpoint
 from pipelines.run_folder import absolute, open_run
+from pipelines.stage1_reporter import Reporter
 
 RESULT = "result.json"
 SHIPPED = "shipped"
@@ -55,8 +51,6 @@ OWN_RAY_TIMEOUT_S = 30
 """How long to wait for CPUs of a Ray of its own, which nobody adds any to."""
 START_ATTEMPT_S = 60
 """After how long Ray Train begins anew to wait for CPUs or GPUs."""
-GRID_TIMESTEPS = (125, 375, 625, 875)
-"""The middle of each quarter: where checkpoints are measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -336,7 +330,7 @@ def train_worker(loop_config: dict[str, Any]) -> dict[str, Any]:
         kept: Dataset[Item] = PackedDataset(dataset.store)
         if config.hold_out:
             kept = Subset(kept, [i for i in range(len(dataset)) if i not in grid])
-        reporter = Reporter(job, [dataset[i] for i in grid], device)
+        reporter = Reporter(config.storage, config.training, job.run, job.board, [dataset[i] for i in grid], device)
         result = train(
             config.training,
             rig,
@@ -392,58 +386,6 @@ def evenly(length: int, count: int) -> list[int]:
     """`count` places, or all, evenly over `length`."""
     count = min(count, length)
     return [i * length // count for i in range(count)]
-
-
-class Reporter:
-    """Where the loop's reports go: the progress bar and MLflow, sample grids, checkpoints to the run's folder."""
-
-    def __init__(self, job: Job, fixed: list[Item], device: torch.device) -> None:
-        """fixed: the portraits that every checkpoint reconstructs and is measured on."""
-        self.job = job
-        self.device = device
-        self.fixed = fixed
-        self.upload = CheckpointUpload(job.config.storage)
-
-    def progress(self, samples: int, metrics: dict[str, float]) -> None:
-        self.job.board.put({"stage1": samples}, {"loss": f"{metrics['loss']:.4f}"})
-        self.job.run.log_metrics(metrics, samples=samples)
-
-    def checkpoint(self, folder: Path | None, samples: int, metrics: dict[str, float]) -> None:
-        """Called on every rank, since Ray Train waits for all; `folder` is rank 0's alone."""
-        loss = self._look(folder, samples) if folder is not None and self.fixed else None
-        measured = metrics if loss is None else {**metrics, "loss_grid": loss}
-        self.upload.report(folder, f"checkpoint_{samples:012d}", {**measured, "samples_seen": samples}, loss)
-
-        if folder is not None:
-            logs.event("checkpoint", place=self.job.config.storage, samples=samples, loss=metrics.get("loss"))
-
-    @torch.no_grad()
-    def _look(self, folder: Path, samples: int) -> float:
-        """Log what the weights that a user would get make of the fixed portraits, from the same noise every time.
-
-        Returns their loss, at the same timesteps every time.
-        """
-        averaged, config = folder / "ema.safetensors", self.job.config.training
-        rig = load_weights(averaged if averaged.exists() else folder / "rig.safetensors").rig.to(self.device)
-        objective = Objective(
-            rig, train_encoder=False, autocast=None, p2_k=config.p2_k, background_weight=config.background_weight
-        ).eval()
-        image = torch.stack([item["image"] for item in self.fixed]).to(self.device)  # (N, 3, S, S)
-        buffers = torch.stack([item["buffers"] for item in self.fixed]).to(self.device)  # (N, 9, S, S)
-        noise = torch.randn(image.shape, generator=torch_generator(config.seed, "grid")).to(self.device)
-        code = rig.encode(image)  # (N, Z)
-        losses = [
-            objective(image, buffers, noise, torch.full((len(image),), t, device=self.device), code)
-            for t in GRID_TIMESTEPS
-        ]
-        loss = torch.stack(losses).mean().item()
-        self.job.run.log_metrics({"loss_grid": loss}, samples=samples)
-        made = ddim(rig, noise, buffers, code)  # (N, 3, S, S)
-        rows = [[*to_photo(image)], [to_picture(b[:3]) for b in buffers], [*to_photo(made)]]
-        sheet = contact_sheet(rows, labels=["portrait", "rendered", "reconstruction"])
-        save_png(storage.join(self.job.config.storage, "samples", f"{samples:012d}.png"), sheet)
-        self.job.run.log_image(f"samples/{samples:012d}", sheet)
-        return loss
 
 
 def report(result: Stage1Result) -> None:

@@ -90,7 +90,7 @@ def test_an_album_is_built_and_checked(
     printed = capsys.readouterr().out
     assert "3 portraits in" in printed
     assert "1 other person was left out" in printed
-    assert f"drig personalize --photos {out.parent} --aligned" in printed
+    assert f"drig personalize --albums {out.parent} --aligned" in printed
     assert sorted(path.name for path in out.iterdir()) == ["00.png", "01.png", "02.png", "album.json", "sheet.png"]
 
     assert main(["album", "check", str(out)]) == 1  # of three photos

@@ -117,7 +117,8 @@ class Desk:
                 raise refusal(result)
             if order.fields.answer == "json":
                 return JSONResponse(await self._report(ready, result))
-            return Response(await self._gate.mark(result.png), media_type="image/png", headers=_headers(ready, result))
+            marked = await self._gate.mark(result.png, "image/png", _told(ready))
+            return Response(marked, media_type="image/png", headers=_headers(ready, result))
 
         return await _within(order, edited())
 
@@ -194,7 +195,7 @@ class Desk:
             "identity": ready.identity.name,
             "version": ready.identity.version,
             "seed": ready.job.seed,
-            "image": to_base64(await self._gate.mark(edited.png)),
+            "image": to_base64(await self._gate.mark(edited.png, "image/png", _told(ready))),
             "buffers": {layer: to_base64(png) for layer, png in edited.buffers.items()},
             "timings": {name: round(seconds, 4) for name, seconds in timings.items()},
             "warnings": list(edited.warnings),
@@ -275,6 +276,11 @@ async def _close(answers: AsyncIterator[Any]) -> None:
     close = getattr(answers, "aclose", None)
     if close is not None:
         await close()
+
+
+def _told(ready: Ready) -> dict[str, Any]:
+    """What the mark of an edit says; not of whom."""
+    return {"changed": sorted({*ready.job.modes, *ready.job.controls})}
 
 
 def _headers(ready: Ready, edited: Edited) -> dict[str, str]:

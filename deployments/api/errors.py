@@ -1,6 +1,6 @@
 """Every error of the API in one form: what is wrong, what would be allowed, what to do."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -9,6 +9,9 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
+from deployments.access.keys import AccessError
+from deployments.access.uploads import TooLargeUpload, UnsupportedUpload
+from deployments.job_book import TooManyJobs, UnknownJob
 from deployments.messages import Refused
 from drig.errors import DrigError
 from drig.identities import UnknownIdentity
@@ -56,8 +59,8 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": Problems} for status in statuses}
 
 
-def answer_errors(app: FastAPI, max_upload_mib: float) -> None:
-    """Adds the handlers that word every exception as problems."""
+def answer_errors(app: FastAPI, most_mib: Callable[[str], float]) -> None:
+    """Adds the handlers that word every exception as problems; `most_mib` is what a request to a path may have."""
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -76,10 +79,30 @@ def answer_errors(app: FastAPI, max_upload_mib: float) -> None:
     async def unusable(request: Request, error: DrigError) -> JSONResponse:
         return problems(422, Problem(what=str(error)))
 
+    @app.exception_handler(AccessError)
+    async def forbidden(request: Request, error: AccessError) -> JSONResponse:
+        return problems(error.status, Problem(what=str(error)))
+
+    @app.exception_handler(UnsupportedUpload)
+    async def unsupported(request: Request, error: UnsupportedUpload) -> JSONResponse:
+        return problems(415, Problem(what=str(error)))
+
+    @app.exception_handler(TooLargeUpload)
+    async def oversized(request: Request, error: TooLargeUpload) -> JSONResponse:
+        return problems(413, Problem(what=str(error)))
+
+    @app.exception_handler(UnknownJob)
+    async def unknown_job(request: Request, error: UnknownJob) -> JSONResponse:
+        return problems(404, Problem(what=str(error)))
+
+    @app.exception_handler(TooManyJobs)
+    async def too_many_jobs(request: Request, error: TooManyJobs) -> JSONResponse:
+        return problems(503, Problem(what=str(error)), headers={"Retry-After": "60"})
+
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
         if error.status_code == 413:
-            return too_large(max_upload_mib)
+            return too_large(most_mib(request.url.path))
         return problems(error.status_code, Problem(what=str(error.detail)), headers=dict(error.headers or {}))
 
     @app.exception_handler(Exception)

@@ -3,15 +3,27 @@
 Without it everybody may do everything, and nothing is marked: what the tests, and programs of one's own, want.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
-Scope = Literal["edit", "personalise", "delete", "admin"]
+Action = Literal["edit", "personalise", "delete"]
 
 
 class Caller(Protocol):
-    """Whoever sent a request."""
+    """Whoever sent a request, for one action."""
+
+    id: str
+    """Whose jobs are theirs."""
+
+    @property
+    def owner(self) -> str | None:
+        """Whose jobs they may see: their own, or with None everybody's."""
+        ...
+
+    def sees(self, name: str) -> bool:
+        """Whether they may know of that identity."""
+        ...
 
     def require_identity(self, name: str) -> None:
         """Raises a Refusal unless the caller may use that identity."""
@@ -21,11 +33,18 @@ class Caller(Protocol):
 class Anybody:
     """A caller that may use every identity."""
 
+    id = ""
+    owner = None
+
+    def sees(self, name: str) -> bool:
+        """They may know all."""
+        return True
+
     def require_identity(self, name: str) -> None:
         """No objection."""
 
 
-def anybody_may(scope: Scope) -> Callable[[], Caller]:
+def anybody_may(action: Action | None) -> Callable[[], Caller]:
     """A FastAPI dependency that lets everybody in."""
     return Anybody
 
@@ -34,18 +53,20 @@ def any_upload(field: str, content: bytes) -> None:
     """No objection to any file."""
 
 
-async def unmarked(picture: bytes) -> bytes:
+async def unmarked(content: bytes, media_type: str, edit: Mapping[str, Any]) -> bytes:
     """The picture as it is."""
-    return picture
+    return content
 
 
 @dataclass(frozen=True)
 class Gate:
     """What stands between the world and the routes."""
 
-    may: Callable[[Scope], Callable[..., Caller]] = anybody_may
-    """Scope -> a FastAPI dependency that gives the caller, or raises a Refusal (401, 403, 429)."""
+    may: Callable[[Action | None], Callable[..., Caller]] = anybody_may
+    """Action -> a FastAPI dependency that gives the caller, or raises AccessError. None = what every caller may."""
     check_photo: Callable[[str, bytes], None] = any_upload
-    """Field and file of an uploaded photo; raises a Refusal (413, 415, 422) before anything decodes it."""
-    mark: Callable[[bytes], Awaitable[bytes]] = unmarked
-    """An edited picture, PNG -> the same with the mark that says so."""
+    """Field and file of an uploaded photo; raises what is answered with 413 or 415, before anything decodes it."""
+    check_video: Callable[[str, bytes], object] = any_upload
+    """The same of a video."""
+    mark: Callable[[bytes, str, Mapping[str, Any]], Awaitable[bytes]] = unmarked
+    """File, media type and what was asked for of an edit -> the file with the mark that says so."""

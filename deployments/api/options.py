@@ -16,11 +16,17 @@ class Limits(BaseModel):
     """What is refused beyond."""
 
     upload_mib: float
-    """A request's bytes."""
+    """A request's bytes, but for albums and videos."""
+    album_mib: float
+    """Those of an album or a video."""
     pixels: int
     """A photo's."""
     frames: int
     """A video's."""
+
+    def mib_of(self, path: str) -> float:
+        """What a request to a path may have."""
+        return self.album_mib if path in ("/v1/identities", "/v1/videos") else self.upload_mib
 
 
 class Options(BaseModel):

@@ -5,15 +5,18 @@ A plain class: `deployments.app` adds Ray Serve's cache of editors and its repli
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from functools import lru_cache
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
-from deployments.messages import Edited, EditJob, Progress, Refused
+from deployments.messages import Edited, EditJob, Progress, Refused, VideoJob, VideoProgress
 from deployments.replicas.sampling import Sampling
+from deployments.replicas.videos import edit_video
 from drig.errors import DrigError
 from drig.identities import BASE, Identities, IdentityInfo, UnknownIdentity
 
@@ -22,6 +25,22 @@ if TYPE_CHECKING:
 
 BASES = 2
 """Base rigs kept in memory, shared by the people who are deltas over them: while one base replaces another, two."""
+
+
+class Loaded:
+    """Gives an editor, in the thread that samples, until its person is deleted."""
+
+    def __init__(self, load: "Callable[[], Editor]") -> None:
+        self._load: Callable[[], Editor] | None = load
+
+    def __call__(self) -> "Editor":
+        if self._load is None:
+            raise UnknownIdentity("this identity was deleted")
+        return self._load()
+
+    def let_go(self) -> None:
+        """Keep nothing of the person."""
+        self._load = None
 
 
 class EditReplica:
@@ -40,6 +59,7 @@ class EditReplica:
         self._sampling = Sampling(self._thread, batch)
         self._identities = Identities(tracking_uri)
         self._device = device
+        self._loaded: WeakValueDictionary[str, Loaded] = WeakValueDictionary()  # what Serve's cache holds
         self._told: dict[str, IdentityInfo] = {}  # of those that were asked for, by the key that Serve knows them by
         self._bases: dict[str, Path] = {}  # base rigs by the hash of their tensors
         self._load_base = lru_cache(BASES)(self._load_whole)
@@ -50,13 +70,32 @@ class EditReplica:
 
         self._load_base(self._weights(self._identities.ensure_base()))
 
-    async def load_editor(self, identity: str) -> "Callable[[], Editor]":
+    async def load_editor(self, identity: str) -> "Loaded":
         """What gives the editor of "name@version", in the thread that samples.
 
         A version never changes, so neither does what a cache holds under this key. Of a delta it holds the editor, of a
         whole rig only where it is: these are few, and this replica's own cache knows how many.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._load, identity)
+        loaded = await asyncio.get_running_loop().run_in_executor(self._thread, self._load, identity)
+        self._loaded[identity] = loaded
+        return loaded
+
+    async def check_health(self) -> None:
+        """Ray Serve asks this every few seconds: a time to let go of those who were deleted meanwhile."""
+        await asyncio.to_thread(self._let_go)
+
+    async def video(self, identity: IdentityInfo, job: VideoJob) -> AsyncGenerator[VideoProgress | Refused | bytes]:
+        """How far a video is, again and again, and at last the MP4."""
+        key = f"{identity.name}@{identity.version}"
+        self._told[key] = identity
+        try:
+            editor = await self.load_editor(key)
+        except DrigError as error:
+            yield Refused(404 if isinstance(error, UnknownIdentity) else 500, str(error))
+            return
+        async with aclosing(edit_video(editor, job, self._thread)) as news:
+            async for one in news:
+                yield one
 
     async def edit(self, identity: IdentityInfo, job: EditJob) -> Edited | Refused:
         """Run one edit. What a user can mend is answered as Refused, anything else raises."""
@@ -115,7 +154,7 @@ class EditReplica:
             return None
         return None
 
-    def _load(self, identity: str) -> "Callable[[], Editor]":
+    def _load(self, identity: str) -> "Loaded":
         info = self._told[identity]
         weights = self._weights(info)
         if info.base is not None and info.name != BASE:
@@ -124,10 +163,22 @@ class EditReplica:
                 assert found is not None
                 self._bases[info.base] = found
             person = self._load_base(self._bases[info.base]).personalised(weights)
-            return lambda: person
+            return Loaded(lambda: person)
         load = self._load_base if info.name == BASE else self._load_rig
         load(weights)  # what is wrong with it is told now
-        return lambda: load(weights)
+        return Loaded(lambda: load(weights))
+
+    def _let_go(self) -> None:
+        for key, loaded in list(self._loaded.items()):
+            name, _, version = key.rpartition("@")
+            try:
+                self._identities.get(name, int(version))
+            except UnknownIdentity:
+                loaded.let_go()
+                self._told.pop(key, None)
+                self._load_rig.cache_clear()  # one of these may be theirs; the others are loaded again
+            except Exception:  # the registry is away: nothing is known of a deletion
+                return
 
     def _weights(self, info: IdentityInfo) -> Path:
         """The registry is not asked: an identity that the ingress knows is served also while it is away."""

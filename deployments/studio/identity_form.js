@@ -17,7 +17,8 @@ export function openCreate() {
     field("Name", parts.name, "as it is asked for later, such as ada"),
     album(parts),
     consent(parts),
-    field("Note (optional)", parts.note),
+    el("label", { class: "check" }, parts.replace, el("span", {}, "A new version, where there is this name already")),
+    el("label", { class: "check" }, parts.force, el("span", {}, "Also where the check of the album finds faults")),
     parts.problems,
     el("div", { class: "sheet-foot" }, parts.status, button("Cancel", { onclick: () => $("create-dialog").close() }), parts.submit),
   );
@@ -37,7 +38,8 @@ function fields() {
     name: text({ autocapitalize: "none", spellcheck: "false", required: true }),
     by: text({ autocomplete: "name", required: true }),
     agreed: el("input", { type: "checkbox", required: true }),
-    note: text({}),
+    replace: el("input", { type: "checkbox" }),
+    force: el("input", { type: "checkbox" }),
     files: [],
     thumbs: el("div", { class: "thumbs" }),
     count: el("p", { class: "fine", role: "status" }),
@@ -87,7 +89,7 @@ async function create(parts) {
   form.append("name", parts.name.value.trim());
   form.append("consent_by", parts.by.value.trim());
   form.append("consent", String(parts.agreed.checked));
-  if (parts.note.value) form.append("note", parts.note.value);
+  for (const choice of ["replace", "force"]) if (parts[choice].checked) form.append(choice, "true");
   for (const file of parts.files) form.append("photos", file, file.name);
   showProblems(parts.problems, []);
   parts.submit.disabled = true;

@@ -16,7 +16,7 @@ export const isOver = ({ state }) => state === "done" || state === "failed" || s
 
 /* Shows a job that was started, and follows it to its end. `title` is what it is called here. */
 export async function follow(job, title = null) {
-  const shown = { job, title: title ?? KINDS[job.kind], card: el("article", { class: "job" }), drawn: null };
+  const shown = { job, title: title ?? `${KINDS[job.kind]} ${job.identity}`, card: el("article", { class: "job" }), drawn: null };
   jobs.set(job.id, shown);
   draw();
   while (!isOver(shown.job) && jobs.has(job.id)) {
@@ -127,7 +127,7 @@ async function remove(shown) {
 
 /* What the doctor says of an album, in words. */
 function report({ advice, photos, rejects, before_psnr: before, after_psnr: after }) {
-  const items = advice.map(({ level, text }) => el("li", { class: level }, text));
+  const items = advice.map((text) => el("li", { class: "warning" }, text));
   for (const { photo, reason } of rejects) items.push(el("li", { class: "error" }, `${photo} could not be used: ${reason}.`));
   if (before && after) {
     const gain = after - before;

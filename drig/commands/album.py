@@ -66,7 +66,7 @@ def album_build(config: AlbumBuildConfig) -> None:
     others = f"; {strangers} left out" if built.others else ""
     print(f"{len(built.candidates)} portraits in {config.out}{others}. {built.check.summary}")
     print(f"look at {config.out / SHEET}; a folder of such folders is what personalize takes:")
-    print(f"  drig personalize --photos {config.out.parent} --aligned")
+    print(f"  drig personalize --albums {config.out.parent} --aligned")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -56,7 +56,7 @@ def edit(config: EditConfig) -> None:
     from drig.pictures import buffer_pictures, contact_sheet
 
     photo, like = read_photo(config.photo), None if config.like is None else read_photo(config.like)
-    editor = _load_editor(config.identity, config.runs)
+    editor = load_editor(config.identity, config.runs)
     source = editor.read(photo, aligned=config.aligned)
     target = None if like is None else editor.read(like, aligned=config.aligned)
     modes = config.modes or (("light", "exp", "pose") if target else ())
@@ -88,7 +88,8 @@ def edit(config: EditConfig) -> None:
         print(f"sheet: {config.sheet}")
 
 
-def _load_editor(identity: str, runs: Path) -> "Editor":
+def load_editor(identity: str, runs: Path) -> "Editor":
+    """The editor of an identity in a folder of runs. Raises UnknownIdentity."""
     from drig.editing import Editor
     from drig.identities import BASE, Identities
     from drig.tracking import tracking_uri
@@ -127,7 +128,7 @@ def showcase(config: ShowcaseConfig) -> None:
     from drig.data.photos import read_photo, save_png
 
     photo = read_photo(config.photo)
-    editor = _load_editor(config.identity, config.runs)
+    editor = load_editor(config.identity, config.runs)
     face = editor.read(photo, aligned=config.aligned)
     sheet = sheets.showcase(editor, face, steps=config.steps, sampler=config.sampler, seed=config.seed)
     save_png(config.out, sheet)

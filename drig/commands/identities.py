@@ -15,7 +15,7 @@ class IdentitiesConfig:
     weights: Path | None = None
     """The weights to register, such as `drig import` makes."""
     delete: str | None = None
-    """Name of an identity to delete, with all its versions."""
+    """Name of an identity to delete, with all its versions and what training left; the photos are yours and stay."""
     runs: Path = Path("runs")
     """The folder of runs that holds them; MLFLOW_TRACKING_URI overrides it."""
 
@@ -28,6 +28,7 @@ class IdentitiesConfig:
 
 def identities(config: IdentitiesConfig) -> None:
     """Print a table of identities, or change it."""
+    from drig.forgetting import forget
     from drig.identities import BASE, Identities
     from drig.tracking import tracking_uri
 
@@ -42,8 +43,13 @@ def identities(config: IdentitiesConfig) -> None:
         print(f"registered {config.register}, version {version}")
         return
     if config.delete is not None:
-        registry.delete(config.delete)
-        print(f"deleted {config.delete}")
+        forgotten = forget(registry, config.delete)
+        print(f"deleted {config.delete}:", *forgotten.removed, sep="\n  ")
+        if forgotten.remains:
+            raise DrigError(
+                f"{len(forgotten.remains)} things of theirs are still there: {', '.join(forgotten.remains)}"
+            )
+        print("searched for the same content afterwards: nothing of theirs remains")
         return
     row = "{:<24} {:>7} {:>6} {:>6}  {}"
     print(row.format("identity", "version", "photos", "size", "created"))

@@ -126,6 +126,30 @@ def video_frames(
             found, next_time = found + 1, time + every_s
 
 
+def video_rate(source: str | Path | bytes) -> float:
+    """Frames a second, on average; 25 where a video does not say. Raises as `video_frames` does."""
+    with _video(source) as video:
+        return float(video.streams.video[0].average_rate or 25)
+
+
+def steady_frames(source: str | Path | bytes, fps: float, *, limit: int | None = None) -> Iterator[Photo]:
+    """Upright frames (H, W, 3) uint8, `fps` of them a second, however the video counts: each is what is shown then.
+
+    Stops after `limit` frames; None = the whole video. Raises as `video_frames` does.
+    """
+    shown, count, first = None, 0, None
+    for time, frame in video_frames(source, every_s=0.0):
+        first = time if first is None else first
+        while shown is not None and count / fps < time - first - 1e-6:
+            if count == limit:
+                return
+            yield shown
+            count += 1
+        shown = frame
+    if shown is not None and count != limit:
+        yield shown
+
+
 def video_frame(source: str | Path | bytes, second: float) -> Photo:
     """The upright frame at a time after the first one, (H, W, 3) uint8 RGB. Raises as `video_frames` does.
 

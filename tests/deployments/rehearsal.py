@@ -8,26 +8,33 @@ import io
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import av
 import numpy as np
 import torch
 import uvicorn
-from fastapi import APIRouter, FastAPI, Form, Header, Request, UploadFile
+from fastapi import FastAPI, Request
 from fastapi.responses import Response
+from PIL import Image
 from starlette.middleware.base import RequestResponseEndpoint
 
+from deployments.access.callers import keyed_gate
+from deployments.access.door import Door
+from deployments.access.keys import KeyRing
+from deployments.access.rates import Rates
+from deployments.access.uploads import UploadLimits
 from deployments.api import studio
 from deployments.api.application import create_app
-from deployments.api.errors import Overloaded, Problem, Refusal
-from deployments.api.gate import Anybody, Gate, Scope
+from deployments.api.errors import Overloaded
 from deployments.api.options import Limits
 from deployments.catalogue import Catalogue
+from deployments.job_book import JobRecord, Kind, UnknownJob
 from deployments.messages import Abilities, Edited, EditJob, FoundFace, Previewed, PreviewJob, Progress, Refused, Source
 from deployments.replicas.edits import EditReplica
 from deployments.replicas.faces import FaceReplica
@@ -39,7 +46,8 @@ from drig.faces.buffers import render_buffers
 from drig.faces.estimators import load_estimator
 from drig.faces.head import neutral_codes
 from drig.faces.open_head import OpenHead
-from drig.identities import BASE, Identities, IdentityInfo
+from drig.forgetting import forget
+from drig.identities import BASE, CONSENT_AT, CONSENT_BY, Identities, IdentityInfo
 from drig.pictures import to_picture
 
 SMALL = RigConfig(
@@ -94,13 +102,13 @@ class Company:
 
 @dataclass
 class Rehearsal:
-    """One run of the application: its knobs, and what it was asked. Implements Backend."""
+    """One run of the application: its knobs, and what it was asked. Implements Backend and JobsBackend."""
 
     company: Company
     busy: int = 0
     """So many previews and edits are turned away with 503."""
-    key: str | None = None
-    """Without this key, 401."""
+    keys: str | None = None
+    """The file of the API keys. None = everything is allowed from this machine."""
     upload_mib: float = 24
     step_seconds: float = 0.0
     """How much longer a step of an edit or of a job takes."""
@@ -111,10 +119,8 @@ class Rehearsal:
     open_streams: int = 0
     previews: list[int] = field(default_factory=lambda: [0, 0])
     """How many previews are rendered now, and the most there were at once."""
-    jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    jobs: dict[str, JobRecord] = field(default_factory=dict)
     results: dict[str, bytes] = field(default_factory=dict)
-    consents: list[str] = field(default_factory=list)
-    """Who said that somebody agrees."""
 
     def __post_init__(self) -> None:
         self.catalogue = Catalogue(self.company.identities)
@@ -183,15 +189,68 @@ class Rehearsal:
             self.pictures.append(answer.png)
         return answer
 
-    def may(self, scope: Scope) -> Callable[..., Anybody]:
-        """See Gate."""
+    async def add(self, kind: Kind, owner: str, request: Mapping[str, Any], files: Mapping[str, bytes]) -> JobRecord:
+        job = JobRecord(
+            id=f"{kind}-{len(self.jobs)}",
+            kind=kind,
+            owner=owner,
+            created=time.time(),
+            request=request,
+            total=24,
+            unit="frames" if kind == "video" else "steps",
+        )
+        self.jobs[job.id] = job
+        finish = self._film if kind == "video" else self._personalise
+        threading.Thread(target=self._work, args=(job.id, files, finish), daemon=True).start()
+        return job
 
-        def caller(authorization: Annotated[str | None, Header()] = None) -> Anybody:
-            if self.key is not None and authorization != f"Bearer {self.key}":
-                raise Refusal(401, Problem(what="this server asks for an API key", do="ask its owner for one"))
-            return Anybody()
+    def _work(self, id: str, files: Mapping[str, bytes], finish: Callable[..., dict[str, Any]]) -> None:
+        for done in range(1, self.jobs[id].total + 1):
+            time.sleep(self.step_seconds)
+            if id not in self.jobs:
+                return
+            left = (self.jobs[id].total - done) * self.step_seconds
+            self.jobs[id] = replace(self.jobs[id], state="running", done=done, seconds_left=left)
+        self.jobs[id] = replace(self.jobs[id], **finish(self.jobs[id], files), state="done", seconds_left=None)
 
-        return caller
+    def _film(self, job: JobRecord, files: Mapping[str, bytes]) -> dict[str, Any]:
+        self.results[job.id] = _mp4(
+            np.asarray(Image.open(io.BytesIO(files["source"])).convert("RGB").resize((256, 256)))
+        )
+        return {"result": "result.mp4"}
+
+    def _personalise(self, job: JobRecord, files: Mapping[str, bytes]) -> dict[str, Any]:
+        """The base rig under another name."""
+        consent = {CONSENT_BY: job.request["consent_by"], CONSENT_AT: "2026-11-27T12:00:00+00:00"}
+        report = {"photos": len(files)}
+        name = job.request["identity"]
+        self.company.identities.register(name, self.company.weights, album_report=report, tags=consent)
+        self.catalogue.refresh()
+        advice = ["Most photos have the same light: add some taken elsewhere."]
+        rejects = [{"photo": "beach.jpg", "reason": "no face found"}]
+        return {"report": report | {"advice": advice, "rejects": rejects, "before_psnr": 18.2, "after_psnr": 24.9}}
+
+    async def get(self, job_id: str, owner: str | None) -> JobRecord:
+        if job_id not in self.jobs:
+            raise UnknownJob(f"there is no job {job_id!r}")
+        return self.jobs[job_id]
+
+    async def list(self, owner: str | None) -> list[JobRecord]:
+        return list(reversed(self.jobs.values()))
+
+    async def result(self, job_id: str, owner: str | None) -> bytes:
+        return self.results[job_id]
+
+    async def remove(self, job_id: str, owner: str | None) -> None:
+        await self.get(job_id, owner)
+        del self.jobs[job_id]
+
+    async def remove_of(self, identity: str) -> None:
+        self.jobs = {id: job for id, job in self.jobs.items() if job.request["identity"] != identity}
+
+    async def is_made(self, identity: str) -> bool:
+        made = [job for job in self.jobs.values() if job.request["identity"] == identity]
+        return any(not job.is_over for job in made)
 
 
 @contextmanager
@@ -211,11 +270,18 @@ def rehearsing(rehearsal: Rehearsal, port: int = 0) -> Iterator[str]:
 
 
 def _app(rehearsal: Rehearsal) -> FastAPI:
-    catalogue = rehearsal.catalogue
-    limits = Limits(upload_mib=rehearsal.upload_mib, pixels=89_000_000, frames=600)
-    routers = [studio.router(), _people(rehearsal), _jobs(rehearsal)]
-    gate = Gate(may=rehearsal.may)
-    app = create_app(rehearsal, catalogue, limits, gate=gate, auth=rehearsal.key is not None, routers=routers)
+    limits = Limits(upload_mib=rehearsal.upload_mib, album_mib=256, pixels=89_000_000, frames=600)
+    app = create_app(
+        rehearsal,
+        rehearsal,
+        rehearsal.catalogue,
+        limits,
+        forget=partial(forget, rehearsal.company.identities),
+        gate=keyed_gate(UploadLimits(pixels=limits.pixels, frames=limits.frames), None),
+        auth=rehearsal.keys is not None,
+        routers=[studio.router()],
+    )
+    app.add_middleware(Door, keys=None if rehearsal.keys is None else KeyRing(rehearsal.keys), rates=Rates())
 
     @app.middleware("http")
     async def remember(request: Request, call_next: RequestResponseEndpoint) -> Response:
@@ -225,123 +291,6 @@ def _app(rehearsal: Rehearsal) -> FastAPI:
         return await call_next(request)
 
     return app
-
-
-def _people(rehearsal: Rehearsal) -> APIRouter:
-    """Makes a model of anybody at once: it is the base rig under another name."""
-    router, identities, catalogue = APIRouter(), rehearsal.company.identities, rehearsal.catalogue
-
-    @router.post("/v1/identities", status_code=202)
-    def create(
-        photos: list[UploadFile],
-        name: Annotated[str, Form()],
-        consent_by: Annotated[str, Form()],
-        consent: Annotated[bool, Form()],
-        note: Annotated[str, Form()] = "",
-    ) -> dict[str, Any]:
-        if name in {info.name for info in catalogue.list()}:
-            raise Refusal(409, Problem(what=f"{name} exists already", do="choose another name, or delete it first"))
-        if not consent:
-            raise Refusal(422, Problem(what="nobody says that this person agrees", do="send consent=true"))
-        rehearsal.consents.append(consent_by)
-
-        def finish(job: dict[str, Any]) -> None:
-            identities.register(name, rehearsal.company.weights, album_report={"photos": len(photos)})
-            catalogue.refresh()
-            job["report"] = {
-                "advice": [
-                    {"level": "warning", "text": "Most photos have the same light: add some taken elsewhere."},
-                    {"level": "note", "text": "The head is turned to the right in few photos."},
-                ],
-                "photos": len(photos),
-                "rejects": [{"photo": "beach.jpg", "reason": "no face found"}],
-                "before_psnr": 18.2,
-                "after_psnr": 24.9,
-            }
-
-        return _start(rehearsal, "identity", 40, "steps", finish)
-
-    @router.delete("/v1/identities/{name}")
-    def delete(name: str) -> dict[str, Any]:
-        identities.delete(name)
-        catalogue.forget(name)
-        return {"name": name, "removed": ["weights, version 1", "album of 3 photos", "cached deltas"], "remains": []}
-
-    return router
-
-
-def _jobs(rehearsal: Rehearsal) -> APIRouter:
-    router = APIRouter()
-
-    @router.post("/v1/videos", status_code=202)
-    async def video(
-        source_token: Annotated[str, Form()], driving: UploadFile, modes: Annotated[list[str], Form()]
-    ) -> dict[str, Any]:
-        source = await rehearsal.source(source_token)
-        if source is None:
-            raise Refusal(404, Problem(what="no source has this token"))
-
-        def finish(job: dict[str, Any]) -> None:
-            rehearsal.results[job["id"]] = _mp4(source.face.image)
-            job["result"] = f"/v1/jobs/{job['id']}/result"
-
-        return _start(rehearsal, "video", 24, "frames", finish)
-
-    @router.get("/v1/jobs")
-    def jobs() -> dict[str, Any]:
-        return {"jobs": list(rehearsal.jobs.values())}
-
-    @router.get("/v1/jobs/{id}")
-    def job(id: str) -> dict[str, Any]:
-        return _job(rehearsal, id)
-
-    @router.delete("/v1/jobs/{id}", status_code=204)
-    def cancel(id: str) -> None:
-        _job(rehearsal, id)["state"] = "cancelled"
-
-    @router.get("/v1/jobs/{id}/result")
-    def result(id: str) -> Response:
-        return Response(rehearsal.results[id], media_type="video/mp4")
-
-    return router
-
-
-def _job(rehearsal: Rehearsal, id: str) -> dict[str, Any]:
-    if id not in rehearsal.jobs:
-        raise Refusal(404, Problem(what=f"no job has the id {id!r}"))
-    return rehearsal.jobs[id]
-
-
-def _start(rehearsal: Rehearsal, kind: str, total: int, unit: str, finish: Any) -> dict[str, Any]:
-    id = f"{kind}-{len(rehearsal.jobs)}"
-    job: dict[str, Any] = {
-        "id": id,
-        "kind": kind,
-        "state": "waiting",
-        "done": 0,
-        "total": total,
-        "unit": unit,
-        "message": "",
-        "created": "2026-11-27T12:00:00Z",
-        "seconds_left": None,
-        "result": None,
-        "problems": [],
-        "report": None,
-    }
-    rehearsal.jobs[id] = job
-
-    def work() -> None:
-        job["state"] = "running"
-        while job["done"] < total and job["state"] == "running":
-            time.sleep(rehearsal.step_seconds)
-            job["done"] += 1
-            job["seconds_left"] = round((total - job["done"]) * rehearsal.step_seconds, 1)
-        if job["state"] == "running":
-            finish(job)
-            job["state"] = "done"
-
-    threading.Thread(target=work, daemon=True).start()
-    return job
 
 
 def _mp4(image: np.ndarray) -> bytes:

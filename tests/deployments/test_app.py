@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from ray.serve.schema import ServeDeploySchema
 
 from deployments.app import build
-from deployments.replicas.edits import encode_png
+from deployments.replicas.transport import encode_png
 from deployments.serve import main, serving
 from deployments.settings import ServeConfig
 from drig.data.photos import read_photo

@@ -1,11 +1,13 @@
 """Every state of the studio for everybody: axe finds nothing, nothing is wider than a small phone, motion is optional."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, expect
 
+from deployments.access.keys import Scope, add_key
 from tests.deployments.browser import DESK, PHONE, Visit, visit
 from tests.deployments.rehearsal import Rehearsal, rehearsing
 
@@ -21,7 +23,9 @@ def check(tab: Visit, state: str) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
-def test_axe_finds_nothing(browser: Browser, server: Rehearsal, photo: bytes, size: dict[str, int], scheme: str) -> None:
+def test_axe_finds_nothing(
+    browser: Browser, server: Rehearsal, photo: bytes, size: dict[str, int], scheme: str
+) -> None:
     file: Any = {"name": "me.png", "mimeType": "image/png", "buffer": photo}
     with rehearsing(server) as url, visit(browser, url, size, scheme) as tab:
         page = tab.page
@@ -50,7 +54,7 @@ def test_axe_finds_nothing(browser: Browser, server: Rehearsal, photo: bytes, si
         form = page.locator("#create-dialog")
         form.get_by_label("Name", exact=True).fill("ada")
         form.get_by_label("Your name").fill("Ada Byron")
-        form.get_by_role("checkbox").check()
+        form.get_by_role("checkbox", name="agrees to it").check()
         form.get_by_role("button", name="Make the model").click()
         expect(page.locator("#jobs-body .advice")).to_be_visible()
         page.keyboard.press("Escape")
@@ -70,12 +74,13 @@ def test_axe_finds_nothing(browser: Browser, server: Rehearsal, photo: bytes, si
         check(tab, "deleted")
 
 
-def test_the_key_and_a_lost_connection(browser: Browser, server: Rehearsal) -> None:
-    server.key = "secret"
+def test_the_key_and_a_lost_connection(browser: Browser, server: Rehearsal, tmp_path: Path) -> None:
+    server.keys = str(tmp_path / "keys.json")
+    _, secret = add_key(server.keys, "a friend", [Scope.EDIT])
     with rehearsing(server) as url, visit(browser, url) as tab:
         expect(tab.page.locator("#key-dialog")).to_be_visible()
         check(tab, "a key")
-        tab.page.get_by_label("Key", exact=True).fill("secret")
+        tab.page.get_by_label("Key", exact=True).fill(secret)
         tab.page.keyboard.press("Enter")
         expect(tab.page.locator("#key-dialog")).to_be_hidden()
         tab.page.route("**/*", lambda route: route.abort())

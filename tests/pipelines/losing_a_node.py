@@ -17,7 +17,7 @@ from tests.pipelines.test_extract_faults import committed, meanwhile, wait, work
 
 def works(node: Any) -> bool:
     raylet: int = node.all_processes["raylet"][0].process.pid
-    return any(workers(raylet, mapper) for mapper in ("PortraitFinder", "BufferRenderer"))
+    return any(workers(raylet, mapper) for mapper in ("CarefulFinder", "BufferRenderer"))
 
 
 def main(file: Path) -> None:

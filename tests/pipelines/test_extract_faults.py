@@ -116,11 +116,11 @@ def test_a_killed_driver_and_killed_workers_leave_no_trace(
         driver.kill()
     before = committed(config)
     assert 0 < before < PHOTOS - 1
-    wait(lambda: not workers(os.getpid(), "PortraitFinder") + workers(os.getpid(), "BufferRenderer"))
+    wait(lambda: not workers(os.getpid(), "CarefulFinder") + workers(os.getpid(), "BufferRenderer"))
 
     def kill_workers() -> None:
-        wait(lambda: bool(workers(os.getpid(), "PortraitFinder")))
-        os.kill(workers(os.getpid(), "PortraitFinder")[0], signal.SIGKILL)
+        wait(lambda: bool(workers(os.getpid(), "CarefulFinder")))
+        os.kill(workers(os.getpid(), "CarefulFinder")[0], signal.SIGKILL)
         wait(lambda: committed(config) >= before + 40)
         os.kill(workers(os.getpid(), "BufferRenderer")[0], signal.SIGKILL)
 

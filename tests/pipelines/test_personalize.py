@@ -243,7 +243,7 @@ def test_a_run_goes_on_with_the_base_it_began_with(config: PersonalizeConfig) ->
 
 
 def test_presets() -> None:
-    paper = PersonalizeConfig(photos="-", **PRESETS["paper"])
+    paper = PersonalizeConfig(albums=("-",), **PRESETS["paper"])
     assert (paper.training.batch, paper.training.samples) == (4, 20_000)
     assert paper.cluster.gpu
     for names in (("tiny-full", "tiny"), ("paper", "paper-delta")):  # the same budget
@@ -255,7 +255,7 @@ def test_presets() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"photos": None}, "no people to personalise"),
+        ({"albums": ()}, "no people to personalise"),
         ({"minutes": 0}, "more than 0 minutes"),
         ({"minutes": 1, "training": replace(TRAINING, cooldown=4)}, "no cool-down"),
         ({"gpus_per_worker": 2}, "a share of one GPU"),
@@ -267,16 +267,16 @@ def test_presets() -> None:
 )
 def test_contradictions_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(DrigError, match=message):
-        PersonalizeConfig(**{"photos": "people", **change})
+        PersonalizeConfig(**{"albums": ("people",), **change})
 
 
 def test_bad_input_is_exit_code_2_and_leaves_nothing(
     config: PersonalizeConfig, people: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = ["--storage", str(tmp_path / "run"), "--runs", str(tmp_path)]
-    assert main(["--photos", str(people / "ann"), *run]) == 2
+    assert main(["--albums", str(people / "ann"), *run]) == 2
     assert "give --albums NAME=" in capsys.readouterr().err
-    assert main(["--photos", str(people), "--base", str(people / "ann/0.png"), *run]) == 2
+    assert main(["--albums", str(people), "--base", str(people / "ann/0.png"), *run]) == 2
     assert "not a safetensors file" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 

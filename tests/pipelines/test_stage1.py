@@ -27,7 +27,8 @@ from drig.training.loop import train
 from drig.versions import code_version, versions
 from pipelines import stage1
 from pipelines.ray_checkpoints import CheckpointUpload, drop_torn_list
-from pipelines.stage1 import PRESETS, Job, Reporter, Stage1Config, fit, main, report
+from pipelines.stage1 import PRESETS, Job, Stage1Config, fit, main, report
+from pipelines.stage1_reporter import Reporter
 from tests.pipelines import conftest
 
 RIG = replace(conftest.RIG, encoder_blocks=(1, 1, 1, 1), encoder_width=8)

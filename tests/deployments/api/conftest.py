@@ -2,21 +2,27 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from safetensors.numpy import save_file
 
 from deployments.api.application import create_app
+from deployments.api.backend import Backend
+from deployments.api.jobs import JobsBackend
 from deployments.api.options import Limits
 from deployments.catalogue import Catalogue
+from deployments.job_book import JobRecord, Kind, UnknownJob
 from deployments.messages import Abilities, Edited, EditJob, FoundFace, Previewed, PreviewJob, Progress, Refused, Source
+from drig.forgetting import Forgotten
 from drig.identities import Identities, IdentityInfo
 
-LIMITS = Limits(upload_mib=1, pixels=1_000_000, frames=100)
+LIMITS = Limits(upload_mib=1, album_mib=2, pixels=1_000_000, frames=100)
 FACE = FoundFace(
     image=np.full((256, 256, 3), 7, np.uint8),
     landmarks=np.linspace(-1, 1, 136, dtype=np.float32).reshape(68, 2),
@@ -107,6 +113,53 @@ class FakeBackend:
         return Abilities("open", ("jawOpen", "eyeBlinkLeft"))
 
 
+@dataclass
+class FakeJobs:
+    """Implements JobsBackend: a book in memory, in which nothing happens."""
+
+    jobs: dict[str, JobRecord] = field(default_factory=dict)
+    files: dict[str, Mapping[str, bytes]] = field(default_factory=dict)
+
+    async def add(self, kind: Kind, owner: str, request: Mapping[str, Any], files: Mapping[str, bytes]) -> JobRecord:
+        job = JobRecord(id=f"job-{len(self.jobs)}", kind=kind, owner=owner, created=1e9, request=request)
+        self.jobs[job.id], self.files[job.id] = job, files
+        return job
+
+    async def get(self, job_id: str, owner: str | None) -> JobRecord:
+        job = self.jobs.get(job_id)
+        if job is None or owner not in (None, job.owner):
+            raise UnknownJob(f"there is no job {job_id!r}")
+        return job
+
+    async def list(self, owner: str | None) -> list[JobRecord]:
+        return [job for job in self.jobs.values() if owner in (None, job.owner)]
+
+    async def result(self, job_id: str, owner: str | None) -> bytes:
+        if (await self.get(job_id, owner)).result is None:
+            raise UnknownJob(f"the job {job_id!r} has no result")
+        return b"an mp4"
+
+    async def remove(self, job_id: str, owner: str | None) -> None:
+        await self.get(job_id, owner)
+        del self.jobs[job_id]
+
+    async def remove_of(self, identity: str) -> None:
+        self.jobs = {job.id: job for job in self.jobs.values() if job.request.get("identity") != identity}
+
+    async def is_made(self, identity: str) -> bool:
+        return any(job.kind == "identity" and job.request["identity"] == identity for job in self.jobs.values())
+
+
+def nobody(name: str) -> Forgotten:
+    """Forgets in the tests of other things."""
+    raise AssertionError(name)
+
+
+def app_of(backend: Backend, catalogue: Catalogue, *, jobs: JobsBackend | None = None, **options: Any) -> FastAPI:
+    """The API, for the tests of a part of it."""
+    return create_app(backend, jobs or FakeJobs(), catalogue, LIMITS, **{"forget": nobody, **options})
+
+
 @pytest.fixture(scope="session")
 def identities(tmp_path_factory: pytest.TempPathFactory) -> Identities:
     folder = tmp_path_factory.mktemp("registry")
@@ -131,6 +184,11 @@ def backend() -> FakeBackend:
 
 
 @pytest.fixture
-def client(catalogue: Catalogue, backend: FakeBackend) -> Iterator[TestClient]:
-    with TestClient(create_app(backend, catalogue, LIMITS)) as client:
+def jobs() -> FakeJobs:
+    return FakeJobs()
+
+
+@pytest.fixture
+def client(catalogue: Catalogue, backend: FakeBackend, jobs: FakeJobs) -> Iterator[TestClient]:
+    with TestClient(app_of(backend, catalogue, jobs=jobs)) as client:
         yield client

@@ -13,14 +13,13 @@ from typing import Any, get_args
 import pytest
 from fastapi.testclient import TestClient
 
-from deployments.api.application import create_app
 from deployments.api.edits import EditBody, EditForm
 from deployments.api.fields import ControlFields, Mode, Sampler
 from deployments.api.previews import Layer
 from deployments.api.sources import Kind
 from deployments.catalogue import Catalogue
 from tests.deployments.api.answers import problems
-from tests.deployments.api.conftest import LIMITS, FakeBackend
+from tests.deployments.api.conftest import FakeBackend, app_of
 
 
 def test_the_documentation_describes_every_field_of_both_bodies(client: TestClient) -> None:
@@ -78,7 +77,7 @@ def test_an_upload_that_is_too_large_is_not_read_to_its_end(
     async def send(message: MutableMapping[str, Any]) -> None:
         answer.append(message)
 
-    asyncio.run(create_app(backend, catalogue, LIMITS)(scope, receive, send))
+    asyncio.run(app_of(backend, catalogue)(scope, receive, send))
     assert answer[0]["status"] == 413
     assert json.loads(answer[1]["body"])["problems"][0]["allowed"] == "1 MiB for all files together"
     assert received == (0 if "content-length" in headers else 3)
@@ -101,7 +100,7 @@ def test_a_body_of_neither_kind(client: TestClient, backend: FakeBackend) -> Non
 
 def test_a_defect_is_answered_in_json_too(catalogue: Catalogue) -> None:
     backend = FakeBackend(KeyError("secret"))
-    with TestClient(create_app(backend, catalogue, LIMITS), raise_server_exceptions=False) as client:
+    with TestClient(app_of(backend, catalogue), raise_server_exceptions=False) as client:
         response = client.post("/v1/edits", files={"source": ("me.jpg", b"me")})
     assert response.status_code == 500
     assert "secret" not in response.text

@@ -3,20 +3,20 @@
 import asyncio
 import base64
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
 import pytest
 from fastapi.testclient import TestClient
 
-from deployments.api.application import create_app
 from deployments.api.errors import Overloaded, Problem, Refusal
-from deployments.api.gate import Anybody, Caller, Gate, Scope
+from deployments.api.gate import Action, Anybody, Caller, Gate
 from deployments.catalogue import Catalogue
 from deployments.messages import Edited, EditJob, Refused, Source
 from drig.errors import DrigError
 from tests.deployments.api.answers import events, problems
-from tests.deployments.api.conftest import FACE, LIMITS, FakeBackend
+from tests.deployments.api.conftest import FACE, FakeBackend, app_of
 
 SOURCE, TARGET = ("me.jpg", b"source bytes"), ("sunset.jpg", b"target")
 
@@ -223,7 +223,7 @@ def test_a_watcher_who_hangs_up_ends_the_edit(catalogue: Catalogue, backend: Fak
                 told.set()
                 await asyncio.sleep(0.01)
 
-        await asyncio.wait_for(create_app(backend, catalogue, LIMITS)(scope, receive, send), timeout=20)
+        await asyncio.wait_for(app_of(backend, catalogue)(scope, receive, send), timeout=20)
 
     asyncio.run(watch_and_leave())
     assert backend.stopped
@@ -233,12 +233,16 @@ def test_the_gate_is_asked(catalogue: Catalogue, backend: FakeBackend) -> None:
     """What `deployments.access` does: who may use which identity, what may be uploaded, what leaves with a mark."""
 
     class Visitor:
+        id, owner = "visitor", "visitor"
+
+        def sees(self, name: str) -> bool:
+            return name == "base"
+
         def require_identity(self, name: str) -> None:
             if name != "base":
                 raise Refusal(403, Problem(what=f"this key may not use {name}"))
 
-    def may(scope: Scope) -> Any:
-        assert scope == "edit"
+    def may(action: Action | None) -> Any:
 
         def visitor(key: str = "") -> Caller:
             if not key:
@@ -251,10 +255,11 @@ def test_the_gate_is_asked(catalogue: Catalogue, backend: FakeBackend) -> None:
         if content == TARGET[1]:
             raise Refusal(415, Problem(what=f"{field}: no photo"))
 
-    async def mark(picture: bytes) -> bytes:
-        return b"marked " + picture
+    async def mark(content: bytes, media_type: str, edit: Mapping[str, Any]) -> bytes:
+        assert media_type == "image/png"
+        return b"marked " + content
 
-    app = create_app(backend, catalogue, LIMITS, gate=Gate(may, check, mark), auth=True)
+    app = app_of(backend, catalogue, gate=Gate(may=may, check_photo=check, mark=mark), auth=True)
     with TestClient(app) as client:
         assert client.post("/v1/edits", files={"source": SOURCE}).status_code == 401
         assert (

@@ -2,12 +2,11 @@
 
 from fastapi.testclient import TestClient
 
-from deployments.api.application import create_app
 from deployments.catalogue import Catalogue
 from drig.faces.expressions import EXPRESSIONS
 from drig.identities import Identities
 from tests.deployments.api.answers import problems
-from tests.deployments.api.conftest import LIMITS, FakeBackend
+from tests.deployments.api.conftest import FakeBackend, app_of
 
 
 def test_health_and_readiness(client: TestClient) -> None:
@@ -16,7 +15,7 @@ def test_health_and_readiness(client: TestClient) -> None:
 
 
 def test_an_ingress_that_knows_nobody_is_healthy_but_not_ready(identities: Identities, backend: FakeBackend) -> None:
-    with TestClient(create_app(backend, Catalogue(identities), LIMITS)) as client:
+    with TestClient(app_of(backend, Catalogue(identities))) as client:
         assert client.get("/healthz").status_code == 200
         response = client.get("/readyz")
         assert response.status_code == 503
@@ -31,7 +30,7 @@ def test_options_name_everything(client: TestClient) -> None:
     assert options["moods"] == EXPRESSIONS
     assert options["actions"] == ["jawOpen", "eyeBlinkLeft"]
     assert options["layers"] == ["rendered", "normal", "albedo", "mesh"]
-    assert options["limits"] == {"upload_mib": 1.0, "pixels": 1_000_000, "frames": 100}
+    assert options["limits"] == {"upload_mib": 1.0, "album_mib": 2.0, "pixels": 1_000_000, "frames": 100}
     assert options["auth"] is False
 
 
@@ -41,4 +40,4 @@ def test_identities_are_listed(client: TestClient) -> None:
         ("base", 1, None, 64),
         ("ada", 1, 12, 64),
     ]
-    assert set(listed[0]) == {"name", "version", "created", "photos", "size"}
+    assert set(listed[0]) == {"name", "version", "created", "photos", "size", "consent"}
