@@ -191,7 +191,7 @@ class Rehearsal:
 
     async def add(self, kind: Kind, owner: str, request: Mapping[str, Any], files: Mapping[str, bytes]) -> JobRecord:
         job = JobRecord(
-            id=f"{kind}-{len(self.jobs)}",
+            id=f"{kind}-{len(self.requests)}",
             kind=kind,
             owner=owner,
             created=time.time(),
@@ -214,7 +214,7 @@ class Rehearsal:
         self.jobs[id] = replace(self.jobs[id], **finish(self.jobs[id], files), state="done", seconds_left=None)
 
     def _film(self, job: JobRecord, files: Mapping[str, bytes]) -> dict[str, Any]:
-        self.results[job.id] = _mp4(
+        self.results[job.id] = mp4_of(
             np.asarray(Image.open(io.BytesIO(files["source"])).convert("RGB").resize((256, 256)))
         )
         return {"result": "result.mp4"}
@@ -293,7 +293,8 @@ def _app(rehearsal: Rehearsal) -> FastAPI:
     return app
 
 
-def _mp4(image: np.ndarray) -> bytes:
+def mp4_of(image: np.ndarray) -> bytes:
+    """A video of a picture that trembles."""
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as video:
         stream = video.add_stream("libx264", rate=12)

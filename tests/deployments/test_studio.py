@@ -10,8 +10,9 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from deployments.access.keys import Scope, add_key
+from drig.data.photos import read_photo
 from tests.deployments.browser import Visit, visit
-from tests.deployments.rehearsal import Rehearsal, photo_of_a_head, rehearsing
+from tests.deployments.rehearsal import Rehearsal, mp4_of, photo_of_a_head, rehearsing
 
 
 @pytest.fixture
@@ -294,12 +295,12 @@ def test_a_person_is_made_and_deleted(tab: Visit, server: Rehearsal, photo: byte
     expect(page.locator("#identity-name")).to_have_text("base")
 
 
-def test_a_video_and_its_job(opened: Visit, server: Rehearsal) -> None:
+def test_a_video_and_its_job(opened: Visit, server: Rehearsal, photo: bytes) -> None:
     page = opened.page
     server.step_seconds = 0.1
     for cancelled in (True, False):
         page.locator("#video-open").click()
-        clip: Any = {"name": "clip.mp4", "mimeType": "video/mp4", "buffer": b"a clip"}
+        clip: Any = {"name": "clip.mp4", "mimeType": "video/mp4", "buffer": mp4_of(read_photo(photo))}
         page.get_by_label("Driving clip").locator("input").set_input_files(clip)
         page.get_by_role("button", name="Make the video").click()
         if cancelled:

@@ -1,4 +1,4 @@
-"""The studio's files as they are sent: types, headers, caching; and that they are whole, with nothing from elsewhere."""
+"""The studio's files as they are sent: types, headers, caching; and that nothing is missing or from elsewhere."""
 
 import re
 
