@@ -105,12 +105,13 @@ class AsyncClient:
         """How far it is now."""
         return await self._do(calls.job(job.id))
 
-    async def wait(self, job: Job, on_progress: Callable[[Job], None] = lambda job: None, *, every: float = 1.0) -> Job:
+    async def wait(self, job: Job, on_progress: Callable[[Job], object] | None = None, *, every: float = 1.0) -> Job:
         """The job once it is done, asked for every so many seconds. Raises JobFailed."""
         while not is_done(job):
             await asyncio.sleep(every)
             job = await self.job(job)
-            on_progress(job)
+            if on_progress is not None:
+                on_progress(job)
         return job
 
     async def result(self, job: Job) -> bytes:

@@ -193,7 +193,8 @@ def _edit_form(source: Photo, options: EditOptions) -> tuple[dict[str, Any], Fil
 
 def _form(fields: dict[str, Any]) -> tuple[dict[str, Any], Files]:
     """A form has text alone, and the controls beside the other fields."""
-    fields = {**fields, **fields.pop("controls", {})}
+    controls = fields.pop("controls", {})
+    fields = {**fields, **controls}
     return {name: _text(value) for name, value in fields.items() if value is not None}, []
 
 

@@ -114,12 +114,13 @@ class Client:
         """How far it is now."""
         return self._do(calls.job(job.id))
 
-    def wait(self, job: Job, on_progress: Callable[[Job], None] = lambda job: None, *, every: float = 1.0) -> Job:
+    def wait(self, job: Job, on_progress: Callable[[Job], object] | None = None, *, every: float = 1.0) -> Job:
         """The job once it is done, asked for every so many seconds. Raises JobFailed."""
         while not is_done(job):
             time.sleep(every)
             job = self.job(job)
-            on_progress(job)
+            if on_progress is not None:
+                on_progress(job)
         return job
 
     def result(self, job: Job) -> bytes:

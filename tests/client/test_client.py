@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import httpx
-import numpy as np
 import pytest
 
 from deployments.access.keys import Scope, add_key
@@ -236,26 +235,28 @@ def test_it_brings_no_torch() -> None:
 
 
 def test_drig_edit_on_a_server(
-    url: str, server: Rehearsal, photo: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    url: str,
+    server: Rehearsal,
+    photo: bytes,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    server.forget_sources()
     for name, content in (("me.png", photo), ("you.png", photo_of_a_head(1))):
-        (tmp_path / name).write_bytes(content)
-    out, sheet = tmp_path / "edited.png", tmp_path / "sheet.png"
-    words = ["edit", str(tmp_path / "me.png"), "--server", url, "--out", str(out), "--steps", "2"]
-    assert main([*words, "--like", str(tmp_path / "you.png"), "--controls.yaw", "20", "--sheet", str(sheet)]) == 0
-    assert out.read_bytes() == server.pictures[-1]
-    assert read_photo(sheet).shape[1] > 900
-    assert "edited portrait" in capsys.readouterr().out
+        Path(name).write_bytes(content)
+    there = ["edit", "me.png", "--server", url, "--steps", "2"]
+    assert main([*there, "--like", "you.png", "--controls.yaw", "20", "--sheet", "sheet.png"]) == 0
+    assert Path("edited.png").read_bytes() == server.pictures[-1]
+    assert read_photo("sheet.png").shape[1] > 900
+    assert "edited portrait: edited.png" in capsys.readouterr().out
     assert len(server.company.sources._shelf) == 0  # the photos are not left there
-    here = tmp_path / "here.png"
-    local = ["edit", str(tmp_path / "me.png"), "--out", str(here), "--steps", "2", "--runs", str(tmp_path / "runs")]
-    server.company.identities.fetch("base")
-    assert main([*words, "--controls.mood", "smile"]) == 0
-    monkeypatch = pytest.MonkeyPatch()
-    with monkeypatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", server.company.identities.tracking_uri)
-        assert main([*local, "--controls.mood", "smile"]) == 0
-    np.testing.assert_allclose(read_photo(out), read_photo(here), rtol=0, atol=2)
-    assert main([*words, "--controls.yaw", "20", "--identity", "nobody"]) == 2
+    assert main([*there, "--paste_back", "--controls.mood", "smile", "--out", "there.png"]) == 0
+    assert Path("there.png").read_bytes() == server.pictures[-1]
+    assert read_photo("there.png").shape == (256, 256, 3)  # the whole photo
+    assert server.requests[-2][0] == "/v1/edits:stream"
+    assert main([*there, "--controls.yaw", "20", "--identity", "nobody"]) == 2
     assert "no identity is called 'nobody'" in capsys.readouterr().err
     assert main(["edit", "me.png", "--server", "http://127.0.0.1:9", "--controls.yaw", "20"]) == 2
+    assert "does not answer" in capsys.readouterr().err

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 def company(tmp_path_factory: pytest.TempPathFactory) -> Company:
     """A registry with a small random base rig, and replicas that have loaded it."""
     folder = tmp_path_factory.mktemp("company")
-    return Company(folder, save_random_rig(folder / "weights.safetensors"))
+    base, person = (save_random_rig(folder / f"{seed}.safetensors", seed) for seed in range(2))
+    return Company(folder, base, person)
 
 
 @pytest.fixture

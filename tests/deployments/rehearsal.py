@@ -70,11 +70,11 @@ def photo_of_a_head(seed: int) -> bytes:
     return encode_png(to_picture(buffers.rendered[0] + 0.5 * (1 - buffers.alpha[0])))
 
 
-def save_random_rig(path: Path) -> Path:
+def save_random_rig(path: Path, seed: int) -> Path:
     """Weights of a rig that is untrained, but not at its initial values: those would ignore the buffers."""
     head = OpenHead.load()
     with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(0)  # PyTorch's initial values come from the global generator
+        torch.manual_seed(seed)  # PyTorch's initial values come from the global generator
         rig = Rig(SMALL)
         for parameter in rig.parameters():
             parameter.add_(0.05 * torch.randn(parameter.shape))
@@ -85,10 +85,10 @@ def save_random_rig(path: Path) -> Path:
 class Company:
     """What is slow to set up, once for many tests: a registry with a base rig, and replicas that have loaded it."""
 
-    def __init__(self, folder: Path, weights: Path) -> None:
-        self.weights = weights
+    def __init__(self, folder: Path, base: Path, person: Path) -> None:
+        self.person = person  # the weights that everybody gets
         self.identities = Identities(f"sqlite:///{folder}/mlflow.db")
-        self.identities.register_base(weights)
+        self.identities.register_base(base)
         self.sources = Sources(2**26, 900)
         self.edits = EditReplica(self.identities.tracking_uri, "cpu")
         self.faces = FaceReplica(self.identities.tracking_uri, lambda token: self.sources.face(token))
@@ -220,11 +220,11 @@ class Rehearsal:
         return {"result": "result.mp4"}
 
     def _personalise(self, job: JobRecord, files: Mapping[str, bytes]) -> dict[str, Any]:
-        """The base rig under another name."""
+        """A rig that was trained before."""
         consent = {CONSENT_BY: job.request["consent_by"], CONSENT_AT: "2026-11-27T12:00:00+00:00"}
         report = {"photos": len(files)}
         name = job.request["identity"]
-        self.company.identities.register(name, self.company.weights, album_report=report, tags=consent)
+        self.company.identities.register(name, self.company.person, album_report=report, tags=consent)
         self.catalogue.refresh()
         advice = ["Most photos have the same light: add some taken elsewhere."]
         rejects = [{"photo": "beach.jpg", "reason": "no face found"}]

@@ -343,13 +343,13 @@ def test_problems_are_told_where_they_belong(browser: Browser, server: Rehearsal
 
 def look_at_problems(tab: Visit, server: Rehearsal, photo: bytes) -> None:
     page = tab.page
-    for content, words in ((b"a letter", "not a photo"), (b"x" * 2**20, "1.0 MiB")):
+    for content, words in ((b"a letter", "no photo that can be read"), (b"x" * 2**20, "1.0 MiB")):
         with page.expect_file_chooser() as chooser:
             page.locator("#choose").click()
         chooser.value.set_files({"name": "letter.png", "mimeType": "image/png", "buffer": content})
         expect(page.locator("#source-problems")).to_contain_text(words)
     tab.upload(photo)
-    server.company.identities.register("gone", server.company.weights, album_report={"photos": 3})
+    server.company.identities.register("gone", server.company.person, album_report={"photos": 3})
     server.catalogue.refresh()
     page.locator("#identity-open").click()
     page.locator("#identity-body").get_by_role("button", name="gone").first.click()
