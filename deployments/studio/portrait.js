@@ -36,13 +36,14 @@ function draw() {
   place(entry.picture);
 }
 
-/* An edit over the photo; a state whose edit is not there yet shows the one before, under the new settings. */
+/* An edit over the photo; a state whose edit is not there yet shows the last one before it meanwhile. */
 function place(picture) {
-  const first = session.history.at === 0 && !picture;
-  if (picture) show($("after"), picture.url);
-  if (first || picture) $("after").hidden = first;
+  const { entries, at } = session.history;
+  const shown = picture ?? entries.slice(0, at).findLast((entry) => entry.picture)?.picture;
+  if (shown) show($("after"), shown.url);
+  $("after").hidden = !shown;
   $("compare").disabled = $("save").disabled = !picture;
-  if (first) $("compare").setAttribute("aria-pressed", "false");
+  if (!shown) $("compare").setAttribute("aria-pressed", "false");
   drawSplit();
 }
 
