@@ -43,7 +43,7 @@ class ServeCommand:
     """Port to listen on. 0 = a free one."""
     keys: str | None = None
     """File of API keys that `drig keys` makes. None = no keys are asked for."""
-    preset: str = "tiny"
+    training_preset: str = "tiny"
     """Of `drig personalize`, for identities that are made over HTTP."""
     mark: bool = True
     """Sign every edit, as a C2PA manifest in the file that says what it is."""
@@ -83,9 +83,9 @@ def host_identities(command: ServeCommand) -> None:
         editors_per_replica=command.editors,
         keys=command.keys and absolute(command.keys),
         work=absolute(command.runs / "jobs"),
-        preset=command.preset,
+        preset=command.training_preset,
         mark=command.mark,
-        credentials=command.credentials and absolute(command.credentials),
+        credentials=None if command.credentials is None else absolute(command.credentials),
     )
     with ray_cluster(command.cluster), serving(config, host=command.host, port=command.port) as url:
         fields = f"-F source=@me.jpg -F light_direction=1,0.5,1 -F identity={identities[-1].name}"
