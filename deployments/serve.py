@@ -17,6 +17,7 @@ from pathlib import Path
 import httpx
 from ray import serve
 
+from deployments.access.door import is_loopback
 from deployments.app import build
 from deployments.settings import ServeConfig
 from drig import config as configs
@@ -24,6 +25,7 @@ from drig.errors import DrigError
 from drig.identities import Identities
 from drig.tracking import tracking_uri
 from pipelines.cluster import ClusterConfig, ray_cluster
+from pipelines.run_folder import absolute
 
 APP_NAME = "drig"
 HEALTHY_WITHIN_SECONDS = 120.0
@@ -31,18 +33,26 @@ HEALTHY_WITHIN_SECONDS = 120.0
 
 @dataclass(frozen=True, kw_only=True)
 class ServeCommand:
-    """Host every identity of a folder of runs over HTTP, until Ctrl-C."""
+    """Host every identity of a folder of runs over HTTP, with the studio, until Ctrl-C."""
 
     runs: Path = Path("runs")
     """The folder of runs that holds the identities; MLFLOW_TRACKING_URI overrides it."""
     host: str = "127.0.0.1"
-    """Address to listen on. The API has no passwords: keep it on this machine, or behind a gateway."""
+    """Address to listen on. Any but this machine's own wants --keys."""
     port: int = 8000
     """Port to listen on. 0 = a free one."""
+    keys: str | None = None
+    """File of API keys that `drig keys` makes. None = no keys are asked for."""
+    training_preset: str = "tiny"
+    """Of `drig personalize`, for identities that are made over HTTP."""
+    mark: bool = True
+    """Sign every edit, as a C2PA manifest in the file that says what it is."""
+    credentials: Path | None = None
+    """Folder of chain.pem and key.pem to sign with. None = a certificate of this machine's own, which nobody trusts."""
     gpus: float = 0
     """GPUs of an edit replica, or a share of one. 0 = edit on the CPU."""
     editors: int = 4
-    """Identities that a replica keeps loaded."""
+    """Whole rigs that a replica keeps loaded."""
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     """Where it runs."""
 
@@ -50,6 +60,11 @@ class ServeCommand:
         for name, least in (("port", 0), ("gpus", 0), ("editors", 1)):
             if getattr(self, name) < least:
                 raise DrigError(f"--{name} is {getattr(self, name)}; give {least} or more")
+        if self.keys is None and not is_loopback(self.host):
+            raise DrigError(
+                f"--host {self.host} can be reached by others, who may use everything: make keys with `drig keys --add "
+                "NAME` and give --keys runs/keys.json, or listen on 127.0.0.1"
+            )
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "serve") -> int:
@@ -62,10 +77,20 @@ def host_identities(command: ServeCommand) -> None:
     uri = tracking_uri(command.runs)
     Identities(uri).ensure_base()
     identities = Identities(uri).list()
-    config = ServeConfig(tracking_uri=uri, gpus_per_replica=command.gpus, editors_per_replica=command.editors)
+    config = ServeConfig(
+        tracking_uri=uri,
+        gpus_per_replica=command.gpus,
+        editors_per_replica=command.editors,
+        keys=command.keys and absolute(command.keys),
+        work=absolute(command.runs / "jobs"),
+        preset=command.training_preset,
+        mark=command.mark,
+        credentials=None if command.credentials is None else absolute(command.credentials),
+    )
     with ray_cluster(command.cluster), serving(config, host=command.host, port=command.port) as url:
         fields = f"-F source=@me.jpg -F light_direction=1,0.5,1 -F identity={identities[-1].name}"
-        print(f"{len(identities)} identities at {url} (every field: {url}/docs); for example")
+        print(f"the studio: {url}")
+        print(f"{len(identities)} identities for programs (every field: {url}/docs); for example")
         print(f"  curl {url}/v1/edits {fields} -o me.png")
         _wait_for_ctrl_c()
         print("stopping")

@@ -5,7 +5,7 @@ SHA-256) before it goes, and afterwards every folder where copies of it could be
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from drig import storage
 from drig.identities import FOLDER_TAG, Identities, IdentityInfo, UnknownIdentity
-from drig.tracking import artifact_folder, connect
+from drig.tracking import artifact_folder, connect, purge_runs
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 SETTINGS = ("config.json", "config.yaml")
 """Files of a run that say nothing of a person, and are alike for many."""
 FORGOTTEN = "forgotten"
-"""The name of an MLflow run that was a person's; its losses stay, as numbers of nobody."""
+"""The name of an MLflow run that was a person's, where it cannot be erased."""
+_PARENT = "mlflow.parentRunId"
 
 Content = tuple[int, str]
 """Size in bytes and SHA-256."""
@@ -61,9 +62,9 @@ def forget(identities: Identities, name: str, *, folders: Sequence[str] = ()) ->
     identities.delete(name)  # first: from now on nobody can be given what goes next
     removed = [_count(len(versions), "version") + " in the registry, with weights and reports"]
     files = sum(_forget_run(identities, run) for run in runs)
-    removed.append(
-        f"{_count(files, 'file')} of {_count(len(runs), 'run')} in MLflow; their numbers stay, without a name"
-    )
+    erased = purge_runs(identities.tracking_uri, [run.info.run_id for run in runs])
+    kept = "" if erased else ", whose numbers stay, without a name, until somebody runs `mlflow gc`"
+    removed.append(f"{_count(files, 'file')} of {_count(len(runs), 'run')} in MLflow{kept}")
     removed += [f"{_count(storage.remove(folder), 'file')} in {folder}" for folder in theirs]
     remains = [
         *_search_registry(identities, name, runs),
@@ -81,7 +82,17 @@ def _runs(identities: Identities, name: str, versions: Sequence[IdentityInfo]) -
         run = client.get_run(info.run_id)
         if run.data.tags.get("identity", name) == name:
             about[info.run_id] = run
-    return list(about.values())
+    alone = [run for run in _parents(identities, experiments, about) if run.info.run_id not in about]
+    return [*about.values(), *alone]
+
+
+def _parents(identities: Identities, experiments: list[str], about: "Mapping[str, Run]") -> "Iterator[Run]":
+    """The runs above these that were about nobody else: of a training that was asked for one person."""
+    client = connect(identities.tracking_uri)
+    for parent in {run.data.tags[_PARENT] for run in about.values() if _PARENT in run.data.tags}:
+        children = client.search_runs(experiments, f"tags.`{_PARENT}` = '{parent}'")
+        if all(child.info.run_id in about for child in children):
+            yield client.get_run(parent)
 
 
 def _forget_run(identities: Identities, run: "Run") -> int:
@@ -99,8 +110,14 @@ def _forget_run(identities: Identities, run: "Run") -> int:
 
 def _search_registry(identities: Identities, name: str, runs: "Sequence[Run]") -> Iterator[str]:
     """What MLflow still knows of the person."""
+    from mlflow.entities import ViewType
+
     with suppress(UnknownIdentity):
         yield f"{len(identities.versions(name))} versions of {name} in the registry"
+    client = connect(identities.tracking_uri)
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    for run in client.search_runs(experiments, f"tags.identity = '{name}'", run_view_type=ViewType.ALL):
+        yield f"the MLflow run {run.info.run_id}"
     for run in runs:
         files = len(list(_walk(_repository(identities, run))))
         if files:

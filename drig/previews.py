@@ -21,8 +21,6 @@ LAYERS = (*BUFFERS, "mesh")
 """What a preview can show."""
 FOUND = ("portrait", "landmarks", *LAYERS)
 """What there is to see of a photo that was read."""
-_MARKED_SIDE = 512
-"""The least side in pixels that landmarks are drawn at; they are reduced with the picture."""
 
 
 @torch.inference_mode()
@@ -55,7 +53,7 @@ def found_picture(head: HeadModel, face: Face, kind: str, size: int) -> Picture:
         return resized(face.portrait.image, size)
     if kind == "landmarks":
         fitted = project(head.landmarks(face.codes, head.vertices(face.codes)), face.codes)[0, :, :2]
-        return resized(landmark_picture(face.portrait, fitted, max(size, _MARKED_SIDE)), size)
+        return landmark_picture(face.portrait, fitted, size)
     return preview(head, face, face.codes, kind, size)
 
 

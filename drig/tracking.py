@@ -5,16 +5,18 @@ driver (that creates the database, which is not safe to do from several processe
 runs, to the workers.
 """
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
+import io
 import json
 import logging
 import os
 import sqlite3
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -96,6 +98,24 @@ def artifact_folder(uri: str) -> Path | None:
     """Where an SQLite store keeps the files of its runs; None for a server, which knows its own place."""
     folder = _sqlite_folder(uri)
     return None if folder is None else folder / ARTIFACTS
+
+
+def purge_runs(uri: str, run_ids: Sequence[str]) -> bool:
+    """Erase deleted runs, with every number and word that was logged of them; whether that could be done.
+
+    Only an SQLite store lets its users do that: a server keeps deleted runs until who runs it calls `mlflow gc`.
+    """
+    if _sqlite_folder(uri) is None:
+        return False
+    from mlflow.cli import gc
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        gc.main(
+            ["--tracking-uri", uri, "--backend-store-uri", uri, "--run-ids", ",".join(run_ids)], standalone_mode=False
+        )
+    with closing(sqlite3.connect(uri.removeprefix("sqlite:///"), timeout=60)) as connection:
+        connection.execute("VACUUM")  # what was erased lies in the file until its place is used again
+    return True
 
 
 @contextmanager

@@ -60,6 +60,13 @@ def test_the_shipped_base_edits_where_nothing_was_trained(
     photo, runs, out = str(synthetic_people / "person_0000" / "00.png"), str(tmp_path / "runs"), tmp_path / "edit.png"
     assert main(["edit", photo, "--controls.yaw", "20", "--steps", "2", "--runs", runs, "--out", str(out)]) == 0
     assert read_photo(out).shape == (64, 64, 3)
+    whole = tmp_path / "whole.png"
+    options = ["--controls.yaw", "20", "--steps", "2", "--paste_back", "true", "--runs", runs, "--out", str(whole)]
+    assert main(["edit", photo, *options]) == 0
+    pasted = read_photo(whole)
+    assert pasted.shape == read_photo(photo).shape
+    assert (pasted != read_photo(photo)).any()
+    assert "edited photo" in capsys.readouterr().out
     sheet = tmp_path / "showcase.png"
     assert main(["showcase", photo, "--steps", "1", "--runs", runs, "--out", str(sheet)]) == 0
     assert read_photo(sheet).shape[1] > 900

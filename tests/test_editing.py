@@ -1,5 +1,6 @@
 """The Editor, with an untrained rig: what it is told and what it renders do not depend on the weights."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,13 @@ from drig.diffusion.deltas import Delta, save_delta
 from drig.diffusion.network import Rig, RigConfig
 from drig.diffusion.samplers import SAMPLERS
 from drig.diffusion.weights import save_weights
-from drig.editing import Editor
+from drig.editing import Editor, edit_together
 from drig.errors import DrigError, PhotoRejected
 from drig.faces.controls import Controls, head_angles
 from drig.faces.estimators import load_estimator
 from drig.faces.head import load_head
 from drig.faces.ibug import ffhq_centre
+from drig.reading import FaceReader
 
 SMALL = RigConfig(size=64, base_channels=32, channel_mult=(1, 1), blocks_per_level=1, attention_size=0, patch=4)
 STEPS = 2
@@ -194,3 +196,33 @@ def test_contradictory_requests_say_what_to_do(editor: Editor, photos: list[Phot
         editor.edit(photos[0], sampler="euler")
     with pytest.raises(PhotoRejected, match="no face"):
         editor.edit(np.zeros((200, 200, 3), np.uint8))
+
+
+def test_a_portrait_read_for_a_larger_rig_is_reduced(editor: Editor, photos: list[Photo]) -> None:
+    own = editor.read(photos[0], aligned=True)
+    large = FaceReader(editor.head, editor.estimator).read(photos[0], 256, aligned=True)
+    assert large.portrait.image.shape == (256, 256, 3)
+    edits = [editor.edit(replace(face, codes=own.codes), steps=STEPS, seed=1).image for face in (own, large)]
+    assert np.array_equal(edits[0], edits[1])
+
+
+def test_edits_sampled_together_are_those_sampled_alone(editor: Editor, photos: list[Photo], tmp_path: Path) -> None:
+    """Of different people over one base, with seeds, light and poses of their own."""
+    face = editor.read(photos[0], aligned=True)
+    people = []
+    for seed in range(2):
+        delta = Delta.start(editor.rig, 4, torch.Generator().manual_seed(seed))
+        for parameter in delta.parameters():
+            parameter.data += 0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(seed))
+        save_delta(tmp_path / "delta.safetensors", delta, {}, {"head": "open", "estimator": "fit"})
+        people.append(editor.personalised(tmp_path / "delta.safetensors"))
+    plans = [person.plan(face, controls=Controls(yaw=10 * i), seed=i) for i, person in enumerate([*people, people[0]])]
+    together = edit_together(plans, steps=STEPS)
+    alone = [edit_together([plan], steps=STEPS)[0] for plan in plans]
+    for one, other in zip(together, alone, strict=True):
+        assert np.abs(one.image.astype(int) - other.image).max() <= 3  # rounding, of bfloat16 where the CPU has it
+        assert torch.equal(one.buffers, other.buffers)
+    assert np.abs(together[0].image.astype(int) - together[1].image).mean() > 3
+    assert np.abs(together[0].image.astype(int) - together[2].image).mean() > 3
+    with pytest.raises(DrigError, match="apart"):
+        edit_together([plans[0], editor.plan(face)], steps=STEPS)

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mlflow.entities import ViewType
+from mlflow.exceptions import MlflowException
 
 from drig import storage
 from drig.errors import DrigError
-from drig.forgetting import FORGOTTEN, forget
+from drig.forgetting import forget
 from drig.identities import FOLDER_TAG, Identities, UnknownIdentity
 from drig.tracking import Run, Tracker, artifact_folder, connect
 from tests.test_identities import rig_file
@@ -20,11 +20,11 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db"
 
 
-def trained(uri: str, name: str, folder: str, scratch: Path) -> tuple[Identities, Run]:
+def trained(uri: str, name: str, folder: str, scratch: Path, parent: Run | None = None) -> tuple[Identities, Run]:
     """A person as `drig personalize` leaves them: a run with pictures, a folder, a version in the registry."""
     identities = Identities(uri, cache=scratch / "cache")
     weights = rig_file(scratch, float(sum(name.encode())))
-    with Tracker(uri, "stage2").run(name, key=folder, tags={"identity": name}) as run:
+    with Tracker(uri, "stage2").run(name, key=folder, tags={"identity": name}, parent=parent) as run:
         run.log_config({"samples": 5})
         run.log_image("sheet", np.full((8, 8, 3), sum(name.encode()) % 251, np.uint8))
         storage.upload_file(weights, storage.join(folder, "weights.safetensors"))
@@ -37,21 +37,22 @@ def trained(uri: str, name: str, folder: str, scratch: Path) -> tuple[Identities
 
 def test_nothing_of_a_person_remains(uri: str, tmp_path: Path) -> None:
     people = tmp_path / "people"
-    trained(uri, "bob", str(people / "bob"), tmp_path)
-    identities, run = trained(uri, "ada", str(people / "ada"), tmp_path)
-    forgotten = forget(identities, "ada")
+    with Tracker(uri, "stage2").run("people") as other, Tracker(uri, "stage2").run("job of one") as parent:
+        parent.log_config({"albums": ("adalovelace=photos",)})
+    trained(uri, "bob", str(people / "bob"), tmp_path, other)
+    identities, run = trained(uri, "adalovelace", str(people / "adalovelace"), tmp_path, parent)
+    forgotten = forget(identities, "adalovelace")
     assert forgotten.remains == ()
-    assert f"2 files in {people / 'ada'}" in forgotten.removed
-    assert not (people / "ada").exists()
+    assert f"2 files in {people / 'adalovelace'}" in forgotten.removed
+    assert not (people / "adalovelace").exists()
     with pytest.raises(UnknownIdentity):
-        identities.get("ada")
+        identities.get("adalovelace")
     client = connect(uri)
-    assert client.list_artifacts(run.id) == []
-    gone = client.get_run(run.id)
-    assert (gone.info.lifecycle_stage, gone.info.run_name) == ("deleted", FORGOTTEN)
-    assert "ada" not in str(gone.data.tags | gone.data.params)
-    runs = client.search_runs([gone.info.experiment_id], "tags.identity = 'ada'", run_view_type=ViewType.ALL)
-    assert list(runs) == []
+    for gone in (run, parent):
+        with pytest.raises(MlflowException, match="not found"):
+            client.get_run(gone.id)
+    assert b"adalovelace" not in Path(uri.removeprefix("sqlite:///")).read_bytes()
+    assert client.get_run(other.id).info.run_name == "people"
     assert identities.get("bob").photos == 12
     assert identities.fetch("bob").exists()
     assert len(storage.list_files(people / "bob")) == 2

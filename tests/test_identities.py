@@ -308,6 +308,10 @@ def test_a_remote_store_is_downloaded_once_and_checked(
         assert list((tmp_path / "cache").iterdir()) == [fetched]
         s3.put_object(Bucket="rigs", Key=key, Body=b"tampered")
         assert identities.fetch("ada").read_bytes() == weights.read_bytes()
+        info = identities.get("ada")
+        with monkeypatch.context() as away:  # what was told before, and downloaded, needs no registry
+            away.setattr(Identities, "_version", None)
+            assert identities.fetch_known(info) == fetched
         fetched.unlink()
         with pytest.raises(DrigError, match="changed after they were registered"):
             identities.fetch("ada")

@@ -47,7 +47,7 @@ class Door:
         if self._keys is not None:
             return await run_in_threadpool(self._keys.find, headers.get("authorization"))
         client = scope.get("client")
-        if client is None or not _is_loopback(client[0]):
+        if client is None or not is_loopback(client[0]):
             raise AccessError(
                 "this server has no keys and so serves its own machine alone; whoever runs it makes some with "
                 "`drig keys --add NAME` and gives them to it: `drig serve --keys FILE`"
@@ -55,7 +55,7 @@ class Door:
         # A page of somebody else's that is open in this machine's browser must not get in: neither by its own
         # requests, nor under a name that was made to point here.
         host, origin = headers.get("host", ""), headers.get("origin")
-        if not _is_loopback(urlsplit(f"//{host}").hostname or ""):
+        if not is_loopback(urlsplit(f"//{host}").hostname or ""):
             raise AccessError(f"Host is {host}: without keys this server answers 127.0.0.1 and localhost alone")
         if origin is not None and urlsplit(origin).netloc != host:
             raise AccessError(f"Origin is {origin}: without keys this server answers its own pages alone")
@@ -68,7 +68,8 @@ def key_of(request: Request) -> Key:
     return key
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether an address is this machine's alone."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

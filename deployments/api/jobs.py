@@ -137,7 +137,10 @@ def router(jobs: JobsBackend, gate: Gate) -> APIRouter:
     )
     async def get_result(job_id: str, caller: asks) -> Response:
         """The video that a job made."""
+        job = await jobs.get(job_id, caller.owner)
         content = await jobs.result(job_id, caller.owner)
+        edit = job.request["edit"]
+        content = await gate.mark(content, "video/mp4", {"changed": sorted({*edit["modes"], *edit["controls"]})})
         return Response(content, media_type="video/mp4", headers={"Cache-Control": "no-store"})
 
     @router.delete("/v1/jobs/{job_id}", status_code=204, responses=documented(404))

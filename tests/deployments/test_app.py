@@ -1,10 +1,11 @@
 """The Serve application: its settings, and edits through real HTTP, proxy, ingress and replica."""
 
+import base64
 import inspect
 import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,13 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import ray
 import torch
 import yaml
 from pydantic import ValidationError
 from ray.serve.schema import ServeDeploySchema
 
+from deployments.api.photos import PORTRAIT_SIZE
 from deployments.app import build
 from deployments.replicas.transport import encode_png
 from deployments.serve import main, serving
@@ -33,6 +36,7 @@ from drig.faces.head import neutral_codes
 from drig.faces.open_head import OpenHead
 from drig.identities import Identities
 from drig.pictures import to_picture
+from drig.reading import FaceReader
 
 SMALL = RigConfig(
     size=64,
@@ -56,7 +60,17 @@ class Served:
 
     def edit(self, source: bytes, target: bytes | None = None, **form: Any) -> httpx.Response:
         files = {"source": ("source.png", source)} | ({"target": ("target.png", target)} if target else {})
-        return httpx.post(f"{self.url}/v1/edits", files=files, data=form, timeout=60)
+        return httpx.post(f"{self.url}/v1/edits", files=files, data=form, timeout=120)
+
+    def keep(self, photo: bytes) -> dict[str, Any]:
+        """What POST /v1/sources tells of a photo."""
+        response = httpx.post(f"{self.url}/v1/sources", files={"photo": ("me.png", photo)}, timeout=120)
+        assert response.status_code == 201, response.text
+        told: dict[str, Any] = response.json()
+        return told
+
+    def post(self, path: str, **body: Any) -> httpx.Response:
+        return httpx.post(f"{self.url}{path}", json=body, timeout=120)
 
 
 def random_editor(seed: int) -> Editor:
@@ -109,9 +123,9 @@ def test_an_edit_over_http_is_the_edit_in_this_process(served: Served, name: str
     )
     assert response.status_code == 200, response.text
     editor = Editor.load(served.identities.fetch(name))
+    reader = FaceReader(editor.head, editor.estimator)
     edit = editor.edit(
-        read_photo(source),
-        read_photo(target),
+        *(reader.read(read_photo(photo), PORTRAIT_SIZE) for photo in (source, target)),
         modes=("light", "exp"),
         controls=Controls(yaw=10),
         steps=4,
@@ -157,15 +171,101 @@ def test_a_photo_that_cannot_be_used_is_named(served: Served) -> None:
     assert response.json()["problems"][0]["what"].startswith("target: not a photo")
 
 
-def test_a_new_version_is_served_from_the_next_request_on(served: Served, tmp_path: Path) -> None:
+def test_a_new_version_is_live_within_seconds_and_no_request_fails(served: Served, tmp_path: Path) -> None:
     served.identities.register("grace", _saved(random_editor(2), tmp_path), album_report={"photos": 10})
-    first = served.edit(served.photos[0], identity="grace", steps="2")
-    served.identities.register("grace", _saved(random_editor(3), tmp_path), album_report={"photos": 10})
-    second = served.edit(served.photos[0], identity="grace", steps="2")
-    assert [r.headers["x-drig-identity-version"] for r in (first, second)] == ["1", "2"]
-    assert first.content != second.content
+    token, pictures = served.keep(served.photos[0])["token"], dict[str, set[bytes]]()
+
+    def edit() -> str:
+        response = served.post("/v1/edits", source_token=token, identity="grace", steps=2)
+        assert response.status_code == 200, response.text
+        version = str(response.headers["x-drig-identity-version"])
+        pictures.setdefault(version, set()).add(response.content)
+        return version
+
+    versions = [edit(), edit()]
+    with ThreadPoolExecutor(1) as pool:
+        other = _saved(random_editor(3), tmp_path)
+        registered = pool.submit(served.identities.register, "grace", other, album_report={"photos": 10})
+        end = time.monotonic() + 60
+        while versions[-1] == "1":
+            versions.append(edit())
+            assert time.monotonic() < end
+        assert registered.result() == 2
+    versions += [edit(), edit()]
+    assert versions == sorted(versions)
+    assert [len(pictures[version]) for version in "12"] == [1, 1]
+    assert pictures["1"] != pictures["2"]
     served.identities.delete("grace")
-    assert served.edit(served.photos[0], identity="grace").status_code == 404
+    while served.post("/v1/edits", source_token=token, identity="grace", steps=2).status_code != 404:
+        assert time.monotonic() < end + 60
+
+
+def test_a_source_is_previewed_and_edited_many_times(served: Served) -> None:
+    told = served.keep(served.photos[0])
+    token = told["token"]
+    preview = served.post("/v1/previews", source_token=token, controls={"yaw": 20}, layer="normal", size=64)
+    assert preview.status_code == 200, preview.text
+    assert float(preview.headers["x-drig-pose"].partition(",")[0]) == pytest.approx(20, abs=0.1)
+    edit = served.post("/v1/edits", source_token=token, controls={"yaw": 20}, steps=2, answer="json").json()
+    assert set(edit["timings"]) == {"queue", "load", "read", "render", "sample", "total"}
+    normal = read_photo(base64.b64decode(edit["buffers"]["normal"]))
+    np.testing.assert_allclose(normal, read_photo(preview.content), rtol=0, atol=1)
+    mesh = httpx.get(f"{served.url}/v1/sources/{token}/pictures/mesh", timeout=60)
+    assert read_photo(mesh.content).shape == (256, 256, 3)
+    pasted = served.post("/v1/edits", source_token=token, steps=2, paste_back=True)
+    assert read_photo(pasted.content).shape == read_photo(served.photos[0]).shape
+    assert httpx.delete(f"{served.url}/v1/sources/{token}", timeout=60).status_code == 204
+    for path in ("/v1/previews", "/v1/edits"):
+        assert served.post(path, source_token=token).status_code == 404
+
+
+def test_an_edit_is_watched(served: Served) -> None:
+    body = {"source_token": served.keep(served.photos[0])["token"], "steps": 3}
+    with httpx.stream("POST", f"{served.url}/v1/edits:stream", json=body, timeout=60) as response:
+        lines = [line for line in response.iter_lines() if line]
+    assert [line for line in lines if line.startswith("event")] == ["event: progress"] * 3 + ["event: result"]
+    result = json.loads(lines[-1].removeprefix("data: "))
+    assert base64.b64decode(result["image"]) == served.post("/v1/edits", **body).content
+
+
+def test_an_edit_that_nobody_waits_for_is_stopped(served: Served) -> None:
+    token = served.keep(served.photos[0])["token"]
+    endless = {"source_token": token, "steps": 1000, "sampler": "heun"}
+    alone = _seconds(lambda: served.post("/v1/edits", source_token=token, steps=100))
+    started = time.monotonic()
+    with pytest.raises(httpx.ReadTimeout):  # a client that hangs up
+        httpx.post(f"{served.url}/v1/edits", json=endless, timeout=1)
+    response = served.post("/v1/edits", **endless, deadline=1)
+    assert (response.status_code, "deadline" in response.text) == (503, True)
+    with httpx.stream("POST", f"{served.url}/v1/edits:stream", json=endless, timeout=60) as watched:
+        next(watched.iter_lines())
+    assert served.post("/v1/edits", source_token=token, steps=2).status_code == 200
+    assert time.monotonic() - started < 2 + 10 * alone  # each of the three alone takes 20 times `alone`
+
+
+def test_a_replica_that_is_killed_loses_no_edit(served: Served) -> None:
+    token = served.keep(served.photos[0])["token"]
+    expected = {
+        (name, seed): served.post("/v1/edits", source_token=token, identity=name, seed=seed, steps=4).content
+        for name in ("base", "ada")
+        for seed in (1, 2)
+    }
+
+    def edit(number: int) -> httpx.Response:
+        name, seed = list(expected)[number % 4]
+        response = served.post("/v1/edits", source_token=token, identity=name, seed=seed, steps=4)
+        assert response.status_code == 200, response.text
+        assert response.headers["x-drig-identity"] == name
+        assert response.content == expected[name, seed]
+        return response
+
+    with ThreadPoolExecutor(3) as pool:
+        edits = [pool.submit(edit, number) for number in range(24)]
+        while not edits[3].done():
+            time.sleep(0.05)
+        _kill_a_replica("EditReplica")
+        for done in edits:
+            done.result()
 
 
 def test_health_is_answered_during_edits_and_too_many_are_turned_away(served: Served) -> None:
@@ -186,6 +286,19 @@ def test_one_serve_on_one_ray(served: Served) -> None:
     assert httpx.get(f"{served.url}/healthz").status_code == 200
 
 
+def _kill_a_replica(deployment: str) -> None:
+    """As a machine would that goes away."""
+    names = [actor["name"] for actor in ray.util.list_named_actors(all_namespaces=True)]
+    (replica, *_) = [name for name in names if name.startswith("SERVE_REPLICA") and f"#{deployment}#" in name]
+    ray.kill(ray.get_actor(replica, namespace="serve"))
+
+
+def _seconds(action: Callable[[], object]) -> float:
+    started = time.monotonic()
+    action()
+    return time.monotonic() - started
+
+
 def _saved(editor: Editor, folder: Path) -> Path:
     editor.save(folder / "weights.safetensors")
     return folder / "weights.safetensors"
@@ -200,7 +313,7 @@ def test_serve_yaml_is_what_serve_and_the_builder_take(monkeypatch: pytest.Monke
     assert config.tracking_uri == "http://mlflow:5000"
     # Serve refuses a configuration for a deployment that the application does not have.
     names = {deployment.name for deployment in application.deployments}
-    assert names == {"Ingress", "EditReplica"}
+    assert names == {"Ingress", "EditReplica", "FaceReplica", "Sources"}
     assert build(config)._bound_deployment.name == "Ingress"
 
 

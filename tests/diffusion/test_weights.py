@@ -8,7 +8,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from drig.diffusion.network import Rig, RigConfig
-from drig.diffusion.weights import load_weights, save_weights
+from drig.diffusion.weights import load_weights, read_extra, save_weights
 from drig.errors import DrigError
 from tests import parity
 
@@ -77,9 +77,20 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, rig: Rig) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["folder"]
 
 
-def test_missing_file(tmp_path: Path) -> None:
+def test_what_belongs_to_a_rig_is_read_without_it(path: Path) -> None:
+    metadata, extra = read_extra(path)
+    assert metadata == {"samples": 1280, "person": "Zoë"}
+    assert set(extra) == {"mean_shape"}
+    assert torch.equal(extra["mean_shape"], torch.arange(3.0))
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(DrigError, match="part of it is missing"):
+        read_extra(path)
+
+
+@pytest.mark.parametrize("read", [load_weights, read_extra])
+def test_missing_file(tmp_path: Path, read: Any) -> None:
     with pytest.raises(DrigError, match=r"no weights at .*nothing\.safetensors"):
-        load_weights(tmp_path / "nothing.safetensors")
+        read(tmp_path / "nothing.safetensors")
 
 
 @pytest.mark.parametrize("content", [b"", b"a text file", b"\x80\x02}q\x00.", b"\xff" * 64])

@@ -51,6 +51,13 @@ def test_a_lamp_lights_the_side_it_stands_on(codes: FaceCodes) -> None:
     assert right[0] > right[1] > right[2]
 
 
+def test_a_whole_light_replaces_the_sources(codes: FaceCodes) -> None:
+    light = torch.linspace(-1, 1, 27).view(9, 3)
+    lit = apply_controls(codes, Controls(light_sh=tuple(tuple(row) for row in light.tolist())), ())
+    torch.testing.assert_close(lit.light, light.expand_as(codes.light))
+    assert torch.equal(lit.pose, codes.pose)
+
+
 def test_turning_the_light_moves_it_to_the_images_right(codes: FaceCodes) -> None:
     front = apply_controls(codes, Controls(light_direction=(0, 0, 1)), ())
     turned = apply_controls(front, Controls(light_turn=90), ())
@@ -92,7 +99,10 @@ def test_the_open_head_has_every_action_of_every_mood(codes: FaceCodes, mood: st
         ({"yaw": 120}, "-90 to 90"),
         ({"pitch": float("nan")}, "-90 to 90"),
         ({"light_direction": (0, 0, 0)}, "non-zero"),
-        ({"light_direction": (0, 0, 1), "light_turn": 10}, "one of the two"),
+        ({"light_direction": (0, 0, 1), "light_turn": 10}, "light_direction and light_turn each say"),
+        ({"light_sh": ((0, 0, 0),) * 9, "light_turn": 10}, "light_turn and light_sh each say"),
+        ({"light_sh": ((0, 0, 0),) * 8}, "give 9 of 3"),
+        ({"light_sh": ((0, 0, float("inf")),) * 9}, "finite"),
         ({"light_intensity": 0.5}, "give light_direction too"),
         ({"light_colour": (1, 0, 0), "light_turn": 10}, "give light_direction too"),
     ],

@@ -9,6 +9,7 @@ from PIL import Image
 from skimage.data import data_dir
 
 from drig.errors import PhotoRejected
+from drig.faces.alignment import face_quad
 from drig.faces.ibug import ffhq_centre
 from drig.faces.landmarks import LandmarkDetector
 from drig.faces.portraits import Portrait, find_portrait, trusted_portrait
@@ -77,6 +78,21 @@ def test_a_portrait_knows_how_large_its_crop_was(detector: LandmarkDetector, ast
     sides = [find_portrait(photo, detector, 64).source_side for photo in (astronaut, large)]
     assert sides[0] == pytest.approx(190, abs=40)
     assert sides[1] == pytest.approx(2 * sides[0], rel=0.05)
+
+
+def test_a_portrait_knows_where_in_the_photo_it_was(detector: LandmarkDetector, astronaut: Photo) -> None:
+    cut = find_portrait(astronaut, detector, 64)
+    landmarks = detector.detect(astronaut)[0].landmarks
+    assert cut.to_portrait is not None
+    moved = landmarks @ cut.to_portrait[:, :2].T + cut.to_portrait[:, 2]
+    np.testing.assert_allclose((2 * moved + 1) / 64 - 1, cut.landmarks, atol=1e-4)
+    # Its corners are those of the crop that FFHQ takes, counted from the photo's corner and clockwise.
+    np.testing.assert_allclose(cut.corners(), face_quad(landmarks)[[0, 3, 2, 1]] + 0.5, atol=0.6)
+
+
+def test_the_corners_of_an_aligned_photo_are_its_own(detector: LandmarkDetector, portrait: Portrait) -> None:
+    again = find_portrait(portrait.image, detector, 64, aligned=True)
+    np.testing.assert_allclose(again.corners(), [[0, 0], [256, 0], [256, 256], [0, 256]], atol=1e-9)
 
 
 def test_a_head_in_profile_is_rejected_with_the_reason(detector: LandmarkDetector, shared: Path) -> None:
