@@ -28,7 +28,8 @@ from drig.client import (
 )
 from drig.data.photos import read_photo
 from drig.errors import DrigError, MissingFile
-from tests.deployments.rehearsal import Rehearsal, mp4_of, photo_of_a_head, rehearsing
+from tests.deployments.rehearsal import Rehearsal, mp4_of, rehearsing
+from tests.deployments.test_app import photo_of_a_head
 
 
 def test_a_photo_is_uploaded_once_and_edited_many_times(url: str, server: Rehearsal, photo: bytes) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.deployments.rehearsal import Rehearsal, photo_of_a_head
+from tests.deployments.rehearsal import Rehearsal
+from tests.deployments.test_app import photo_of_a_head
 
 NOTEBOOK = Path(__file__).parents[2] / "docs" / "client.ipynb"
 URL = 'URL = "http://127.0.0.1:8000"'

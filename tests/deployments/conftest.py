@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.deployments.rehearsal import Company, Rehearsal, photo_of_a_head, save_random_rig
+from tests.deployments.rehearsal import Company, Rehearsal
+from tests.deployments.test_app import photo_of_a_head, random_editor
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 def company(tmp_path_factory: pytest.TempPathFactory) -> Company:
     """A registry with a small random base rig, and replicas that have loaded it."""
     folder = tmp_path_factory.mktemp("company")
-    base, person = (save_random_rig(folder / f"{seed}.safetensors", seed) for seed in range(2))
+    base, person = folder / "base.safetensors", folder / "person.safetensors"
+    random_editor(0).save(base)
+    random_editor(1).save(person)
     return Company(folder, base, person)
 
 

@@ -17,7 +17,6 @@ from typing import Any
 
 import av
 import numpy as np
-import torch
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
@@ -39,47 +38,8 @@ from deployments.messages import Abilities, Edited, EditJob, FoundFace, Previewe
 from deployments.replicas.edits import EditReplica
 from deployments.replicas.faces import FaceReplica
 from deployments.replicas.sources import Sources
-from deployments.replicas.transport import encode_png
-from drig.diffusion.network import Rig, RigConfig
-from drig.editing import Editor
-from drig.faces.buffers import render_buffers
-from drig.faces.estimators import load_estimator
-from drig.faces.head import neutral_codes
-from drig.faces.open_head import OpenHead
 from drig.forgetting import forget
 from drig.identities import BASE, CONSENT_AT, CONSENT_BY, Identities, IdentityInfo
-from drig.pictures import to_picture
-
-SMALL = RigConfig(
-    size=64,
-    base_channels=32,
-    channel_mult=(1, 1),
-    blocks_per_level=1,
-    attention_size=0,
-    patch=4,
-    encoder_blocks=(1, 1, 1, 1),
-)
-
-
-def photo_of_a_head(seed: int) -> bytes:
-    """A PNG file: some bald person in front of a grey wall."""
-    head, generator = OpenHead.load(), torch.Generator().manual_seed(seed)
-    codes = neutral_codes(head)
-    codes = codes.replace(shape=torch.randn(codes.shape.shape, generator=generator))
-    buffers = render_buffers(head, codes, 256)
-    return encode_png(to_picture(buffers.rendered[0] + 0.5 * (1 - buffers.alpha[0])))
-
-
-def save_random_rig(path: Path, seed: int) -> Path:
-    """Weights of a rig that is untrained, but not at its initial values: those would ignore the buffers."""
-    head = OpenHead.load()
-    with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(seed)  # PyTorch's initial values come from the global generator
-        rig = Rig(SMALL)
-        for parameter in rig.parameters():
-            parameter.add_(0.05 * torch.randn(parameter.shape))
-    Editor(rig, head, load_estimator("fit", head)).save(path)
-    return path
 
 
 class Company:

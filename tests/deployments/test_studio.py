@@ -12,7 +12,8 @@ from playwright.sync_api import Browser, expect
 from deployments.access.keys import Scope, add_key
 from drig.data.photos import read_photo
 from tests.deployments.browser import Visit, visit
-from tests.deployments.rehearsal import Rehearsal, mp4_of, photo_of_a_head, rehearsing
+from tests.deployments.rehearsal import Rehearsal, mp4_of, rehearsing
+from tests.deployments.test_app import photo_of_a_head
 
 
 @pytest.fixture
