@@ -86,7 +86,7 @@ function paired(actions) {
 }
 
 function words(name) {
-  return capital(name.replace(/([A-Z])/g, " $1").toLowerCase());
+  return capital(name.replace(/([A-Z])/g, " $1").trim().toLowerCase());
 }
 
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);

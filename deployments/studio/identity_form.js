@@ -17,8 +17,8 @@ export function openCreate() {
     field("Name", parts.name, "as it is asked for later, such as ada"),
     album(parts),
     consent(parts),
-    el("label", { class: "check" }, parts.replace, el("span", {}, "A new version, where there is this name already")),
-    el("label", { class: "check" }, parts.force, el("span", {}, "Also where the check of the album finds faults")),
+    el("label", { class: "check" }, parts.replace, el("span", {}, "If the name is taken, make a new version of that person")),
+    el("label", { class: "check" }, parts.force, el("span", {}, "Train even if the check of the album finds faults")),
     parts.problems,
     el("div", { class: "sheet-foot" }, parts.status, button("Cancel", { onclick: () => $("create-dialog").close() }), parts.submit),
   );

@@ -29,7 +29,7 @@ const LONG_STEP_DEGREES = 15;
 const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
 
 const lamp = el("span", { class: "ball-lamp" });
-const canvas = el("canvas", { width: 240, height: 240 });
+const canvas = el("canvas", { width: 400, height: 400 });
 const ball = el("div", { class: "ball", role: "slider", tabindex: 0, "aria-label": "Direction of the light", "aria-valuemin": -180, "aria-valuemax": 180, "aria-describedby": "light-hint" }, canvas, lamp);
 const hint = el("p", { class: "fine", id: "light-hint" });
 let parts;

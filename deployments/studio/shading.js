@@ -6,7 +6,10 @@ const BAND2 = (PI / 4) * 3 * sqrt(5 / (12 * PI));
 const SCALE = [1 / sqrt(4 * PI), BAND1, BAND1, BAND1, BAND2, BAND2, BAND2, BAND2 / 2, (PI / 4) * 0.5 * sqrt(5 / (4 * PI))];
 const COSINE = [1 / 4, 1 / 2, 1 / 2, 1 / 2, 15 / 16, 15 / 16, 15 / 16, 15 / 64, 5 / 64];
 
-export function basis([x, y, z]) {
+/* One channel's coefficients, times the constants of their harmonics. */
+export const scaled = (light, channel) => light.map((channels, k) => channels[channel] * SCALE[k]);
+
+function basis([x, y, z]) {
   return [1, x, y, z, x * y, x * z, y * z, x * x - y * y, 3 * z * z - 1].map((value, k) => value * SCALE[k]);
 }
 

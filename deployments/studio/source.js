@@ -13,6 +13,7 @@ export class Photo {
   portrait; // URL of the aligned crop
   found; // the answer of POST /v1/sources
   #sending = null;
+  #forgotten = false;
 
   constructor(file) {
     this.file = file;
@@ -40,6 +41,7 @@ export class Photo {
 
   /* Sends it again if the server does not know it any more; whether it had to. */
   async renew() {
+    if (this.#forgotten) return false;
     try {
       await call(`v1/sources/${this.token}`);
       return false;
@@ -52,6 +54,7 @@ export class Photo {
   }
 
   forget() {
+    this.#forgotten = true;
     for (const url of [this.url, this.portrait]) if (url) URL.revokeObjectURL(url);
     call(`v1/sources/${this.token}`, { method: "DELETE" }).catch(() => {}); // it expires by itself
   }

@@ -1,5 +1,5 @@
 /* A white ball in some light, and the mapping of points on it to directions of a lamp. */
-import { basis, turned } from "./shading.js";
+import { scaled } from "./shading.js";
 
 export const RADIUS = 0.86; // of the canvas' half: around the ball there is room for lamps behind it
 const WHITE = 0.82;
@@ -11,25 +11,27 @@ export function drawBall(canvas, light, turn = 0) {
   const context = canvas.getContext("2d");
   const image = context.createImageData(side, side);
   const radius = (RADIUS * side) / 2;
+  const [cos, sin] = [Math.cos((turn * Math.PI) / 180), Math.sin((turn * Math.PI) / 180)];
+  const channels = [0, 1, 2].map((channel) => scaled(light, channel));
   for (let row = 0; row < side; row++) {
+    const y = (side / 2 - row - 0.5) / radius;
     for (let column = 0; column < side; column++) {
-      const [x, y] = [(column + 0.5 - side / 2) / radius, (side / 2 - row - 0.5) / radius];
-      const cover = (1 - Math.hypot(x, y)) * radius + 0.5; // of the pixel
+      const across = (column + 0.5 - side / 2) / radius;
+      const cover = (1 - Math.sqrt(across * across + y * y)) * radius + 0.5; // of the pixel
       if (cover <= 0) continue;
-      const z = Math.sqrt(Math.max(0, 1 - x * x - y * y));
-      paint(image.data, 4 * (row * side + column), basis(turned([x, y, z], -turn)), light, Math.min(1, cover));
+      const depth = Math.sqrt(Math.max(0, 1 - across * across - y * y));
+      const [x, z] = [cos * across - sin * depth, cos * depth + sin * across];
+      const at = 4 * (row * side + column);
+      for (let channel = 0; channel < 3; channel++) image.data[at + channel] = 255 * WHITE * shade(channels[channel], x, y, z);
+      image.data[at + 3] = 255 * Math.min(1, cover);
     }
   }
   context.putImageData(image, 0, 0);
 }
 
-function paint(data, at, functions, light, cover) {
-  for (let channel = 0; channel < 3; channel++) {
-    let shading = 0;
-    for (let k = 0; k < 9; k++) shading += functions[k] * light[k][channel];
-    data[at + channel] = 255 * WHITE * shading;
-  }
-  data[at + 3] = 255 * cover;
+/* Written out, since it runs for every pixel of every move. */
+function shade(k, x, y, z) {
+  return k[0] + k[1] * x + k[2] * y + k[3] * z + k[4] * x * y + k[5] * x * z + k[6] * y * z + k[7] * (x * x - y * y) + k[8] * (3 * z * z - 1);
 }
 
 /* A point of the square, -1..1 right and up -> the direction that a lamp there shines from. On the ball that is the way

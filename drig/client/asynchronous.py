@@ -1,7 +1,7 @@
 """The client for programs with an event loop: `Client`, awaited."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Self, Unpack
 
@@ -122,7 +122,7 @@ class AsyncClient:
         """End a job if it runs, and remove it with all its files."""
         await self._do(calls.remove_job(job.id))
 
-    async def stream(self, source: Photo, **options: Unpack[EditOptions]) -> AsyncIterator[Progress | Edited]:
+    async def stream(self, source: Photo, **options: Unpack[EditOptions]) -> AsyncGenerator[Progress | Edited, None]:
         """As `edit`: the picture after each step, at last the edit. Closed before its end, the edit is stopped."""
         response, events = await self._send(calls.stream(source, options)), Events()
         try:

@@ -1,7 +1,7 @@
 """The client for programs without an event loop."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from types import TracebackType
 from typing import Self, Unpack
 
@@ -131,7 +131,7 @@ class Client:
         """End a job if it runs, and remove it with all its files."""
         self._do(calls.remove_job(job.id))
 
-    def stream(self, source: Photo, **options: Unpack[EditOptions]) -> Iterator[Progress | Edited]:
+    def stream(self, source: Photo, **options: Unpack[EditOptions]) -> Generator[Progress | Edited, None, None]:
         """As `edit`: the picture after each step, at last the edit. Closed before its end, the edit is stopped."""
         response, events = self._send(calls.stream(source, options)), Events()
         try:

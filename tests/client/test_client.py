@@ -19,6 +19,7 @@ from drig.client import (
     Client,
     Conflict,
     Edited,
+    Job,
     JobFailed,
     NotAllowed,
     NotFound,
@@ -87,7 +88,7 @@ def test_an_edit_is_watched_and_stopped(url: str, server: Rehearsal, photo: byte
 
 
 def test_somebody_is_made_asked_for_and_deleted(url: str, server: Rehearsal, photo: bytes) -> None:
-    told = []
+    told: list[Job] = []
     with Client(url) as client:
         job = client.create_identity("ada", [photo, photo], consent_by="Ada Byron")
         done = client.wait(job, told.append, every=0.05)
