@@ -133,7 +133,7 @@ class EditReplica:
                 edit, timings = await self._sampling.run(editor, job, cancelled, tell)
             except DrigError as error:
                 return Refused(422, str(error))
-            answer = await asyncio.to_thread(_answer, edit, job)
+            answer = await asyncio.to_thread(_answer, editor(), edit, job)
         except UnknownIdentity as error:  # deleted since the ingress looked it up
             return Refused(404, str(error))
         except DrigError as error:
@@ -197,9 +197,9 @@ def _import_editor() -> "type[Editor]":
     return Editor
 
 
-def _answer(edit: "Edit", job: EditJob) -> tuple[bytes, dict[str, bytes]]:
+def _answer(editor: "Editor", edit: "Edit", job: EditJob) -> tuple[bytes, dict[str, bytes]]:
     """The picture, as large as it was asked for or back in its photo, and those of its buffers."""
-    from deployments.replicas.transport import encode_png
+    from deployments.replicas.transport import encode_png, unpack
     from drig.data.photos import read_photo
     from drig.pasting import paste_back
     from drig.pictures import buffer_pictures
@@ -207,7 +207,8 @@ def _answer(edit: "Edit", job: EditJob) -> tuple[bytes, dict[str, bytes]]:
 
     picture: Any = edit.image
     if job.photo is not None:
-        picture = paste_back(read_photo(job.photo), picture, job.source.to_portrait, len(job.source.image))
+        head = editor.head_mask(unpack(job.source).codes, edit.codes)
+        picture = paste_back(read_photo(job.photo), picture, job.source.to_portrait, len(job.source.image), head)
     elif job.size is not None:
         picture = resized(picture, job.size)
     layers = dict(zip(BUFFERS, buffer_pictures(edit.buffers), strict=True)) if job.buffers else {}
