@@ -12,7 +12,18 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
 from deployments.api.errors import Overloaded
-from deployments.messages import Abilities, Edited, EditJob, FoundFace, Previewed, PreviewJob, Progress, Refused, Source
+from deployments.messages import (
+    Abilities,
+    Edited,
+    EditJob,
+    FoundFace,
+    Previewed,
+    PreviewJob,
+    Progress,
+    Refused,
+    Source,
+    identity_key,
+)
 from deployments.replicas.edits import EditReplica
 from deployments.replicas.faces import FaceReplica
 from deployments.replicas.sources import Sources
@@ -68,13 +79,13 @@ class Handles:
 
     async def edit(self, identity: IdentityInfo, job: EditJob) -> Edited | Refused:
         """See Backend."""
-        edits = self._edits.options(multiplexed_model_id=_key(identity))
+        edits = self._edits.options(multiplexed_model_id=identity_key(identity))
         answer: Edited | Refused = await _ask(lambda: edits.edit.remote(identity, job))
         return answer
 
     async def edit_in_steps(self, identity: IdentityInfo, job: EditJob) -> AsyncIterator[Progress | Edited | Refused]:
         """See Backend. Where a replica is lost, the steps begin again."""
-        edits = self._edits.options(multiplexed_model_id=_key(identity), stream=True)
+        edits = self._edits.options(multiplexed_model_id=identity_key(identity), stream=True)
         for attempt in range(1, ATTEMPTS + 1):
             answers: Any = edits.edit_in_steps.remote(identity, job)
             try:
@@ -101,11 +112,6 @@ class Handles:
         if unknown:
             return Refused(404, f"no source has the token {unknown[0]!r}; upload the photo again: POST /v1/sources")
         return answer
-
-
-def _key(identity: IdentityInfo) -> str:
-    """What replicas keep an editor under; a version never changes."""
-    return f"{identity.name}@{identity.version}"
 
 
 async def _ask(ask: Callable[[], Any]) -> Any:

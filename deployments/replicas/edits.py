@@ -4,6 +4,7 @@ A plain class: `deployments.app` adds Ray Serve's cache of editors and its repli
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,9 +12,11 @@ from functools import lru_cache
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
-from deployments.messages import Edited, EditJob, Progress, Refused
+from deployments.messages import Edited, EditJob, Progress, Refused, identity_key
 from deployments.replicas.sampling import Sampling
+from drig import logs
 from drig.errors import DrigError
 from drig.identities import BASE, Identities, IdentityInfo, UnknownIdentity
 
@@ -22,6 +25,30 @@ if TYPE_CHECKING:
 
 BASES = 2
 """Base rigs kept in memory, shared by the people who are deltas over them: while one base replaces another, two."""
+
+
+SWEEP_SECONDS = 30.0
+"""Between two looks for identities that were deleted."""
+
+
+class Loaded:
+    """An identity's editor as a cache keeps it, which cannot be told to drop it: emptied where the identity is gone."""
+
+    def __init__(self, info: IdentityInfo, editor: "Callable[[], Editor]") -> None:
+        self.info = info
+        self._editor = editor
+
+    def __call__(self) -> "Editor":
+        """The editor, in the thread that samples."""
+        return self._editor()
+
+    def forget(self) -> None:
+        """From now on raise UnknownIdentity."""
+
+        def gone() -> "Editor":
+            raise UnknownIdentity(f"{self.info.name} was deleted")
+
+        self._editor = gone
 
 
 class EditReplica:
@@ -41,6 +68,8 @@ class EditReplica:
         self._identities = Identities(tracking_uri)
         self._device = device
         self._told: dict[str, IdentityInfo] = {}  # of those that were asked for, by the key that Serve knows them by
+        self._loaded: WeakSet[Loaded] = WeakSet()  # by whatever cache
+        self._sweeper: asyncio.Task[None] | None = None
         self._bases: dict[str, Path] = {}  # base rigs by the hash of their tensors
         self._load_base = lru_cache(BASES)(self._load_whole)
         self._load_rig = lru_cache(rigs)(self._load_whole)
@@ -50,13 +79,16 @@ class EditReplica:
 
         self._load_base(self._weights(self._identities.ensure_base()))
 
-    async def load_editor(self, identity: str) -> "Callable[[], Editor]":
-        """What gives the editor of "name@version", in the thread that samples.
+    async def load_editor(self, key: str) -> "Loaded":
+        """What gives the editor of an identity by its `identity_key`: it never changes, so that Serve may cache it.
 
-        A version never changes, so neither does what a cache holds under this key. Of a delta it holds the editor, of a
-        whole rig only where it is: these are few, and this replica's own cache knows how many.
+        Of a delta it holds the editor, of a whole rig only where it is: these are few, and this replica's own cache
+        knows how many.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._load, identity)
+        editor = await asyncio.get_running_loop().run_in_executor(self._thread, self._load, key)
+        loaded = Loaded(self._told[key], editor)
+        self._loaded.add(loaded)
+        return loaded
 
     async def edit(self, identity: IdentityInfo, job: EditJob) -> Edited | Refused:
         """Run one edit. What a user can mend is answered as Refused, anything else raises."""
@@ -85,38 +117,65 @@ class EditReplica:
     async def _edit(
         self, identity: IdentityInfo, job: EditJob, tell: Callable[[Progress], None] | None
     ) -> Edited | Refused:
-        key, arrived, cancelled = f"{identity.name}@{identity.version}", time.perf_counter(), Event()
+        key, arrived, cancelled = identity_key(identity), time.perf_counter(), Event()
         self._told[key] = identity
+        if self._sweeper is None or self._sweeper.done():
+            self._sweeper = asyncio.create_task(self._keep_sweeping())
         try:
             editor = await self.load_editor(key)
             loaded = time.perf_counter()
             try:
                 edit, timings = await self._sampling.run(editor, job, cancelled, tell)
+            except UnknownIdentity:
+                raise
             except DrigError as error:
                 return Refused(422, str(error))
             answer = await asyncio.to_thread(_answer, edit, job)
         except UnknownIdentity as error:  # deleted since the ingress looked it up
             return Refused(404, str(error))
         except DrigError as error:
-            return await self._gone(identity) or Refused(500, f"the weights of {key} cannot be used: {error}")
+            refused = Refused(500, f"the weights of {identity.name}@{identity.version} cannot be used: {error}")
+            return await self._gone(identity) or refused
         except asyncio.CancelledError:
             cancelled.set()
             raise
         pictures, buffers = answer
         return Edited(pictures, edit.warnings, buffers, {"load": loaded - arrived, **timings})
 
+    async def forget_deleted(self) -> None:
+        """Let go of what is in memory, and on this machine's disk, of identities that were deleted."""
+        live = {identity_key(info) for info in await asyncio.to_thread(self._identities.list)}
+        for key, info in list(self._told.items()):
+            if key in live or await self._gone(info) is None:
+                continue
+            for loaded in list(self._loaded):
+                if loaded.info == info:
+                    loaded.forget()
+            del self._told[key]
+            self._identities.drop_known(info)
+            self._load_rig.cache_clear()  # whose rigs these are is not known; the others' are loaded again
+            logs.event("identity_forgotten", identity=info.name, version=info.version)
+
+    async def _keep_sweeping(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            try:
+                await self.forget_deleted()
+            except Exception as error:  # the registry is away: the next time will do
+                logs.event("not_swept", level=logging.WARNING, reason=" ".join(str(error).split()))
+
     async def _gone(self, identity: IdentityInfo) -> Refused | None:
-        """The answer where files are missing because the identity was deleted since the ingress looked it up."""
+        """The answer where an identity was deleted since the ingress looked it up, also if its name was given anew."""
         try:
-            await asyncio.to_thread(self._identities.get, identity.name, identity.version)
+            found = await asyncio.to_thread(self._identities.get, identity.name, identity.version)
         except UnknownIdentity as error:
             return Refused(404, str(error))
         except Exception:  # the registry is away: nothing is known of a deletion
             return None
-        return None
+        return None if found.sha256 == identity.sha256 else Refused(404, f"{identity.name} is somebody else now")
 
-    def _load(self, identity: str) -> "Callable[[], Editor]":
-        info = self._told[identity]
+    def _load(self, key: str) -> "Callable[[], Editor]":
+        info = self._told[key]
         weights = self._weights(info)
         if info.base is not None and info.name != BASE:
             if info.base not in self._bases:
