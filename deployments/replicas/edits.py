@@ -19,6 +19,7 @@ from deployments.replicas.sampling import Sampling
 from drig import logs
 from drig.errors import DrigError
 from drig.identities import BASE, Identities, IdentityInfo, UnknownIdentity
+from drig.tracking import store_errors
 
 if TYPE_CHECKING:
     from drig.editing import Edit, Editor
@@ -85,8 +86,10 @@ class EditReplica:
         Of a delta it holds the editor, of a whole rig only where it is: these are few, and this replica's own cache
         knows how many.
         """
-        editor = await asyncio.get_running_loop().run_in_executor(self._thread, self._load, key)
-        loaded = Loaded(self._told[key], editor)
+        info = self._told[key]
+        weights, base = await asyncio.to_thread(self._fetch, info)  # from afar maybe: others are sampled meanwhile
+        editor = await asyncio.get_running_loop().run_in_executor(self._thread, self._load, info, weights, base)
+        loaded = Loaded(info, editor)
         self._loaded.add(loaded)
         return loaded
 
@@ -134,8 +137,11 @@ class EditReplica:
         except UnknownIdentity as error:  # deleted since the ingress looked it up
             return Refused(404, str(error))
         except DrigError as error:
-            refused = Refused(500, f"the weights of {identity.name}@{identity.version} cannot be used: {error}")
-            return await self._gone(identity) or refused
+            who = f"{identity.name}@{identity.version}"
+            try:
+                return await self._gone(identity) or Refused(500, f"the weights of {who} cannot be used: {error}")
+            except Exception:  # of MLflow, its database or the network, which have no common class
+                return Refused(503, f"the registry does not answer, and the weights of {who} are not here yet")
         except asyncio.CancelledError:
             cancelled.set()
             raise
@@ -165,24 +171,31 @@ class EditReplica:
                 logs.event("not_swept", level=logging.WARNING, reason=" ".join(str(error).split()))
 
     async def _gone(self, identity: IdentityInfo) -> Refused | None:
-        """The answer where an identity was deleted since the ingress looked it up, also if its name was given anew."""
+        """The answer where an identity was deleted since the ingress looked it up, also if its name was given anew.
+
+        Raises what the registry's client does where the registry is away: then nothing is known of a deletion.
+        """
         try:
             found = await asyncio.to_thread(self._identities.get, identity.name, identity.version)
         except UnknownIdentity as error:
             return Refused(404, str(error))
-        except Exception:  # the registry is away: nothing is known of a deletion
-            return None
         return None if found.sha256 == identity.sha256 else Refused(404, f"{identity.name} is somebody else now")
 
-    def _load(self, key: str) -> "Callable[[], Editor]":
-        info = self._told[key]
+    def _fetch(self, info: IdentityInfo) -> tuple[Path, Path | None]:
+        """The weights of an identity, and those of the base where it is a delta."""
         weights = self._weights(info)
-        if info.base is not None and info.name != BASE:
-            if info.base not in self._bases:
+        if info.base is None or info.name == BASE:
+            return weights, None
+        if info.base not in self._bases:
+            with store_errors(self._identities.tracking_uri):
                 found = self._identities.fetch_base(info.name, info.version)
-                assert found is not None
-                self._bases[info.base] = found
-            person = self._load_base(self._bases[info.base]).personalised(weights)
+            assert found is not None
+            self._bases[info.base] = found
+        return weights, self._bases[info.base]
+
+    def _load(self, info: IdentityInfo, weights: Path, base: Path | None) -> "Callable[[], Editor]":
+        if base is not None:
+            person = self._load_base(base).personalised(weights)
             return lambda: person
         load = self._load_base if info.name == BASE else self._load_rig
         load(weights)  # what is wrong with it is told now

@@ -231,6 +231,20 @@ async def _load(edits: EditReplica, info: IdentityInfo) -> Loaded:
     return await edits.load_editor(identity_key(info))
 
 
+def test_unknown_weights_while_the_registry_is_away(
+    edits: EditReplica, identities: Identities, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = changed(identities.get("ada"), file="gone")
+
+    def away(*_: object) -> None:
+        raise ConnectionError("nobody at home")
+
+    monkeypatch.setattr(Identities, "_version", away)
+    answer = asyncio.run(edits.edit(lost, job()))
+    assert isinstance(answer, Refused)
+    assert (answer.status, "not here yet" in answer.message) == (503, True)
+
+
 def changed(info: IdentityInfo, **changes: Any) -> IdentityInfo:
     return IdentityInfo(**(vars(info) | changes))
 
