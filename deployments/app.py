@@ -20,6 +20,7 @@ from deployments.access.door import Door
 from deployments.access.keys import KeyRing, read_keys
 from deployments.access.rates import Rates
 from deployments.access.uploads import UploadLimits
+from deployments.api import studio
 from deployments.api.application import MIB, create_app
 from deployments.api.options import Limits
 from deployments.api.sources import EXPIRES_IN
@@ -76,6 +77,7 @@ class Ingress:
             forget=partial(forget, self._identities),
             gate=keyed_gate(uploads, self._marker),
             auth=self._keys is not None,
+            routers=[studio.router()],
         )
         app.add_middleware(Door, keys=self._keys, rates=Rates(share=1 / config.ingresses))
         return app

@@ -10,6 +10,8 @@ from torch import Tensor
 Picture = np.ndarray
 """(H, W, 3) uint8 RGB."""
 
+SHEET_COLUMNS = ("source", "target", "rendered", "normal", "albedo", "edit")
+"""Headings of the sheet of one edit."""
 MARGIN = 4
 LABEL_HEIGHT = 22
 ROW_LABEL_WIDTH = 130

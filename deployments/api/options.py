@@ -34,7 +34,8 @@ class Options(BaseModel):
 
     modes: list[str]
     samplers: list[str]
-    moods: list[str]
+    moods: dict[str, dict[str, float]]
+    """Name -> the facial actions that `mood` sets, 0 to 1; those it does not name are at rest."""
     actions: list[str]
     layers: list[str]
     limits: Limits
@@ -52,7 +53,7 @@ def router(backend: Backend, limits: Limits, *, auth: bool) -> APIRouter:
         return Options(
             modes=list(get_args(Mode)),
             samplers=list(get_args(Sampler)),
-            moods=list(EXPRESSIONS),
+            moods={mood: dict(actions) for mood, actions in EXPRESSIONS.items()},
             actions=list((await backend.abilities()).actions),
             layers=list(get_args(Layer)),
             limits=limits,

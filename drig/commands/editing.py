@@ -43,23 +43,35 @@ class EditConfig:
     """Write the whole photo, the edited portrait back in its place, instead of the portrait alone."""
     runs: Path = Path("runs")
     """The folder of runs that holds the identities; MLFLOW_TRACKING_URI overrides it."""
+    server: str | None = None
+    """Address of a running `drig serve`, which then edits, with its own identities instead of those of --runs. The API
+    key is that of DRIG_API_KEY."""
 
     def __post_init__(self) -> None:
         if self.like is None and not self.controls:
             raise DrigError("nothing to edit; give --like PHOTO, or a control such as --controls.yaw 20 (see --help)")
 
+    @property
+    def modes_taken(self) -> tuple[str, ...]:
+        """What is taken from --like."""
+        return self.modes or (("light", "exp", "pose") if self.like is not None else ())
+
 
 def edit(config: EditConfig) -> None:
     """Edit one photo and write the picture."""
+    if config.server is not None:
+        from drig.commands.remote import edit_on_server
+
+        edit_on_server(config, config.server)
+        return
     from drig.data.photos import read_photo, save_png
     from drig.pasting import pasted
-    from drig.pictures import buffer_pictures, contact_sheet
+    from drig.pictures import SHEET_COLUMNS, buffer_pictures, contact_sheet
 
     photo, like = read_photo(config.photo), None if config.like is None else read_photo(config.like)
     editor = load_editor(config.identity, config.runs)
     source = editor.read(photo, aligned=config.aligned)
     target = None if like is None else editor.read(like, aligned=config.aligned)
-    modes = config.modes or (("light", "exp", "pose") if target else ())
     with tqdm(total=config.steps, unit="step", desc="edit", leave=False) as bar:
 
         def advance(done: int, *_: object) -> None:
@@ -68,7 +80,7 @@ def edit(config: EditConfig) -> None:
         edited = editor.edit(
             source,
             target,
-            modes=modes,
+            modes=config.modes_taken,
             controls=config.controls,
             steps=config.steps,
             sampler=config.sampler,
@@ -84,8 +96,7 @@ def edit(config: EditConfig) -> None:
     if config.sheet is not None:
         shown = None if target is None else target.portrait.image
         pictures = [source.portrait.image, shown, *buffer_pictures(edited.buffers)]
-        columns = ["source", "target", "rendered", "normal", "albedo", "edit"]
-        save_png(config.sheet, contact_sheet([[*pictures, edited.image]], columns=columns))
+        save_png(config.sheet, contact_sheet([[*pictures, edited.image]], columns=SHEET_COLUMNS))
         print(f"sheet: {config.sheet}")
 
 

@@ -27,7 +27,7 @@ def test_options_name_everything(client: TestClient) -> None:
     options = client.get("/v1/options").json()
     assert options["modes"] == ["light", "exp", "pose", "latent"]
     assert options["samplers"][0] == "ddim"
-    assert options["moods"] == list(EXPRESSIONS)
+    assert options["moods"] == EXPRESSIONS
     assert options["actions"] == ["jawOpen", "eyeBlinkLeft"]
     assert options["layers"] == ["rendered", "normal", "albedo", "mesh"]
     assert options["limits"] == {"upload_mib": 1.0, "album_mib": 2.0, "pixels": 1_000_000, "frames": 100}
