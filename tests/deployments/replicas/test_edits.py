@@ -71,7 +71,9 @@ class WaitingEditor:
             on_step(step + 1, steps, torch.zeros(len(plans), 3, 4, 4))
         buffers = torch.zeros(9, 4, 4)
         return [
-            SimpleNamespace(codes=None, image=np.full((4, 4, 3), plan.seed, np.uint8), warnings=("beware",), buffers=buffers)
+            SimpleNamespace(
+                codes=None, image=np.full((4, 4, 3), plan.seed, np.uint8), warnings=("beware",), buffers=buffers
+            )
             for plan in plans
         ]
 
