@@ -25,6 +25,7 @@ from deployments.messages import (
     Source,
     VideoJob,
     VideoProgress,
+    identity_key,
 )
 from deployments.replicas.edits import EditReplica
 from deployments.replicas.faces import FaceReplica
@@ -83,13 +84,13 @@ class Handles:
 
     async def edit(self, identity: IdentityInfo, job: EditJob) -> Edited | Refused:
         """See Backend."""
-        edits = self._edits.options(multiplexed_model_id=_key(identity))
+        edits = self._edits.options(multiplexed_model_id=identity_key(identity))
         answer: Edited | Refused = await _ask(lambda: edits.edit.remote(identity, job))
         return answer
 
     async def edit_in_steps(self, identity: IdentityInfo, job: EditJob) -> AsyncIterator[Progress | Edited | Refused]:
         """See Backend. Where a replica is lost, the steps begin again."""
-        edits = self._edits.options(multiplexed_model_id=_key(identity), stream=True)
+        edits = self._edits.options(multiplexed_model_id=identity_key(identity), stream=True)
         for attempt in range(1, ATTEMPTS + 1):
             answers: Any = edits.edit_in_steps.remote(identity, job)
             try:
@@ -167,7 +168,7 @@ class VideoHandles:
     async def __call__(self, name: str, version: int, job: VideoJob) -> AsyncIterator[VideoProgress | Refused | bytes]:
         """Where a replica is lost, the video begins again."""
         identity = await asyncio.to_thread(self._identities.get, name, version)
-        edits = self._edits.options(multiplexed_model_id=_key(identity), stream=True)
+        edits = self._edits.options(multiplexed_model_id=identity_key(identity), stream=True)
         for attempt in range(1, ATTEMPTS + 1):
             news: Any = edits.video.remote(identity, job)
             try:
@@ -181,11 +182,6 @@ class VideoHandles:
                     raise
             finally:
                 news.cancel()
-
-
-def _key(identity: IdentityInfo) -> str:
-    """What replicas keep an editor under; a version never changes."""
-    return f"{identity.name}@{identity.version}"
 
 
 async def _ask(ask: Callable[[], Any], attempts: int = ATTEMPTS) -> Any:

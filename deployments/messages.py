@@ -13,6 +13,11 @@ from numpy.typing import NDArray
 from drig.identities import IdentityInfo
 
 
+def identity_key(info: IdentityInfo) -> str:
+    """What replicas keep an identity under. Of a deleted one that is made anew, name and version may be the same."""
+    return f"{info.name}@{info.version}.{info.sha256[:16]}"
+
+
 @dataclass(frozen=True, eq=False)
 class FoundFace:
     """The face in a photo, as `drig.reading` found it, and what there is to tell of it."""

@@ -163,6 +163,12 @@ class Editor:
         return render_edited(self.head, source, edited, self.size, mean_shape=self.mean_shape)
 
     @torch.no_grad()
+    def head_mask(self, source: FaceCodes, edited: FaceCodes) -> np.ndarray:
+        """(S, S) bool: where the head of one face is in its portrait, before an edit or after it."""
+        alphas = [self.buffers(source).alpha, self.buffers(source, edited).alpha]  # (1, 1, S, S) each
+        return np.asarray(torch.cat(alphas).amax((0, 1)).cpu() > 0)
+
+    @torch.no_grad()
     def edit(
         self,
         source: Photo | Face,

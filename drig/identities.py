@@ -190,6 +190,10 @@ class Identities:
         """Where `fetch` keeps the weights of a version that come from elsewhere."""
         return self.cache / f"{info.sha256}.safetensors"
 
+    def drop_known(self, info: IdentityInfo) -> None:
+        """Remove this machine's copy of weights that were deleted elsewhere, if it has one."""
+        self.cached(info).unlink(missing_ok=True)
+
     def fetch_base(self, name: str, version: int | str = LIVE) -> Path | None:
         """As `fetch`, the weights of the base rig that a version is a delta over; None where it is a whole rig."""
         found = self._version(name, version)

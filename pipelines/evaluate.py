@@ -180,6 +180,7 @@ def _run(config: EvaluateConfig, album: Album | None, todo: Sequence[Person]) ->
         gpus = 1 if use_gpu(config.cluster) else 0
         data: Any = from_items([asdict(person) for person in todo], override_num_blocks=len(todo))
         data = data.map(work, num_cpus=1, num_gpus=gpus, concurrency=config.workers)
+        data.context.execution_no_progress_timeout_s = -1  # a person with many methods may take hours
         with board_bar(board, total=len(todo) * len(config.chosen), unit="method", title="evaluate"):
             for row in data.iter_rows():
                 logs.event("subject_failed" if row["error"] else "subject_finished", subject=row["name"])

@@ -1,13 +1,14 @@
 """README.md and docs/*.md against the programs: commands are parsed, Python runs, links and quotes lead somewhere.
 
 A `drig` or pipeline command in a block ```sh is given to the real command line with --dry-run; one within a sentence is
-often cut short, so only its verb and its options have to exist. A benchmark's options are given to its own parser, and
-a target to make. Everything else has to be in ELSEWHERE, which names what covers it.
+often cut short, so only its verb and its options have to exist. A benchmark's options are given to its own parser, a
+target to make, and what curl would send to the API. Everything else has to be in ELSEWHERE, which names what covers it.
 """
 
 import argparse
 import ast
 import importlib
+import json
 import os
 import re
 import runpy
@@ -18,6 +19,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -152,6 +154,8 @@ class Checker:
                 self._parse_benchmark(ROOT / script, rest)
             case ["make", *targets]:
                 self._plan(targets)
+            case ["curl", url, *options] if url.startswith("http://127.0.0.1:8000/"):
+                _request(url, options)
             case _:
                 pytest.fail(
                     f"nothing checks `{shlex.join(words)}`: correct it, or add it to ELSEWHERE in "
@@ -200,6 +204,43 @@ class Checker:
         for line in plan.stdout.replace("\\\n", " ").splitlines():
             if line.startswith(".venv/bin/drig "):
                 self.check(["drig", *shlex.split(line)[1:]])
+
+
+def _request(url: str, options: Sequence[str]) -> None:
+    """Send what curl would to the API, which knows the source TOKEN and finds a face in every file."""
+    from fastapi.testclient import TestClient  # here, for those who come for other commands
+
+    from deployments.messages import Source
+    from tests.deployments.api.conftest import FACE, FakeBackend, app_of
+
+    class Everybody:
+        largest = 64
+
+        async def get(self, name: str) -> Any:
+            return SimpleNamespace(name=name, version=1, size=64)
+
+    rest, body, fields, files = list(options), None, dict[str, str](), dict[str, bytes]()
+    while rest:
+        match rest.pop(0):
+            case "-o":
+                rest.pop(0)
+            case "--json":
+                body = json.loads(rest.pop(0))
+            case "-F":
+                name, _, value = rest.pop(0).partition("=")
+                if value.startswith("@"):
+                    files[name] = b"a photo"
+                else:
+                    fields[name] = value
+            case option:
+                pytest.fail(f"curl's option {option} is not known here")
+    catalogue: Any = Everybody()
+    app = app_of(FakeBackend(sources={"TOKEN": Source(FACE, b"")}), catalogue)
+    with TestClient(app) as client:
+        path = url.removeprefix("http://127.0.0.1:8000")
+        sends = body is not None or fields or files
+        response = client.post(path, data=fields, files=files, json=body) if sends else client.get(path)
+    assert response.is_success, response.text
 
 
 def make_inputs(words: Sequence[str]) -> None:

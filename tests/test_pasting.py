@@ -5,7 +5,7 @@ import pytest
 
 from drig.data.photos import Photo
 from drig.faces.alignment import align
-from drig.pasting import FEATHER, paste_back
+from drig.pasting import FEATHER, HAIR, paste_back
 from tests.faces.test_alignment import face_at, smooth_photo
 
 CASES = [
@@ -53,6 +53,19 @@ def test_the_seam_is_smooth() -> None:
     pasted = paste_back(photo, np.zeros((64, 64, 3), np.uint8), crop.to_portrait, 64).astype(int)
     assert pasted.min() == 0
     assert max(np.abs(np.diff(pasted, axis=axis)).max() for axis in (0, 1)) < 60  # a hard edge would be 200
+
+
+def test_only_the_head_goes_back() -> None:
+    photo = np.full((200, 200, 3), 200, np.uint8)
+    crop = align(photo, face_at((100.0, 100.0), 24.0, 0.0), 64)
+    y, x = np.mgrid[:32, :32]
+    head = np.hypot(x - 15.5, y - 15.5) < 6  # of the portrait's width: 12 of 32
+    pasted = paste_back(photo, np.zeros((64, 64, 3), np.uint8), crop.to_portrait, 64, head)
+    places = crop.to_portrait @ np.stack([*np.mgrid[:200, :200][::-1].reshape(2, -1), np.ones(40_000)])
+    away = np.hypot(*(places - 31.5)).reshape(200, 200) / 64 - 6 / 32  # from the head, in portrait sides
+    assert pasted[away < HAIR - 0.04].max() <= 3
+    assert pasted[away > 2 * HAIR + 0.04].min() >= 197
+    assert max(np.abs(np.diff(pasted.astype(int), axis=axis)).max() for axis in (0, 1)) < 60
 
 
 def test_the_photo_itself_is_left_alone() -> None:

@@ -32,7 +32,7 @@ def from_json(value: Any) -> Any:
         return value
     try:
         return json.loads(value)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the second for text that is nothing but brackets
         raise ValueError(f"not JSON: {error}") from None
 
 

@@ -4,6 +4,7 @@ A plain class: `deployments.app` adds Ray Serve's cache of editors and its repli
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,13 +13,15 @@ from functools import lru_cache
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
-from weakref import WeakValueDictionary
+from weakref import WeakSet
 
-from deployments.messages import Edited, EditJob, Progress, Refused, VideoJob, VideoProgress
+from deployments.messages import Edited, EditJob, Progress, Refused, VideoJob, VideoProgress, identity_key
 from deployments.replicas.sampling import Sampling
 from deployments.replicas.videos import edit_video
+from drig import logs
 from drig.errors import DrigError
 from drig.identities import BASE, Identities, IdentityInfo, UnknownIdentity
+from drig.tracking import store_errors
 
 if TYPE_CHECKING:
     from drig.editing import Edit, Editor
@@ -27,20 +30,28 @@ BASES = 2
 """Base rigs kept in memory, shared by the people who are deltas over them: while one base replaces another, two."""
 
 
-class Loaded:
-    """Gives an editor, in the thread that samples, until its person is deleted."""
+SWEEP_SECONDS = 30.0
+"""Between two looks for identities that were deleted."""
 
-    def __init__(self, load: "Callable[[], Editor]") -> None:
-        self._load: Callable[[], Editor] | None = load
+
+class Loaded:
+    """An identity's editor as a cache keeps it, which cannot be told to drop it: emptied where the identity is gone."""
+
+    def __init__(self, info: IdentityInfo, editor: "Callable[[], Editor]") -> None:
+        self.info = info
+        self._editor = editor
 
     def __call__(self) -> "Editor":
-        if self._load is None:
-            raise UnknownIdentity("this identity was deleted")
-        return self._load()
+        """The editor, in the thread that samples."""
+        return self._editor()
 
-    def let_go(self) -> None:
-        """Keep nothing of the person."""
-        self._load = None
+    def forget(self) -> None:
+        """From now on raise UnknownIdentity."""
+
+        def gone() -> "Editor":
+            raise UnknownIdentity(f"{self.info.name} was deleted")
+
+        self._editor = gone
 
 
 class EditReplica:
@@ -59,8 +70,9 @@ class EditReplica:
         self._sampling = Sampling(self._thread, batch)
         self._identities = Identities(tracking_uri)
         self._device = device
-        self._loaded: WeakValueDictionary[str, Loaded] = WeakValueDictionary()  # what Serve's cache holds
         self._told: dict[str, IdentityInfo] = {}  # of those that were asked for, by the key that Serve knows them by
+        self._loaded: WeakSet[Loaded] = WeakSet()  # by whatever cache
+        self._sweeper: asyncio.Task[None] | None = None
         self._bases: dict[str, Path] = {}  # base rigs by the hash of their tensors
         self._load_base = lru_cache(BASES)(self._load_whole)
         self._load_rig = lru_cache(rigs)(self._load_whole)
@@ -70,23 +82,22 @@ class EditReplica:
 
         self._load_base(self._weights(self._identities.ensure_base()))
 
-    async def load_editor(self, identity: str) -> "Loaded":
-        """What gives the editor of "name@version", in the thread that samples.
+    async def load_editor(self, key: str) -> "Loaded":
+        """What gives the editor of an identity by its `identity_key`: it never changes, so that Serve may cache it.
 
-        A version never changes, so neither does what a cache holds under this key. Of a delta it holds the editor, of a
-        whole rig only where it is: these are few, and this replica's own cache knows how many.
+        Of a delta it holds the editor, of a whole rig only where it is: these are few, and this replica's own cache
+        knows how many.
         """
-        loaded = await asyncio.get_running_loop().run_in_executor(self._thread, self._load, identity)
-        self._loaded[identity] = loaded
+        info = self._told[key]
+        weights, base = await asyncio.to_thread(self._fetch, info)  # from afar maybe: others are sampled meanwhile
+        editor = await asyncio.get_running_loop().run_in_executor(self._thread, self._load, info, weights, base)
+        loaded = Loaded(info, editor)
+        self._loaded.add(loaded)
         return loaded
-
-    async def check_health(self) -> None:
-        """Ray Serve asks this every few seconds: a time to let go of those who were deleted meanwhile."""
-        await asyncio.to_thread(self._let_go)
 
     async def video(self, identity: IdentityInfo, job: VideoJob) -> AsyncGenerator[VideoProgress | Refused | bytes]:
         """How far a video is, again and again, and at last the MP4."""
-        key = f"{identity.name}@{identity.version}"
+        key = identity_key(identity)
         self._told[key] = identity
         try:
             editor = await self.load_editor(key)
@@ -124,61 +135,86 @@ class EditReplica:
     async def _edit(
         self, identity: IdentityInfo, job: EditJob, tell: Callable[[Progress], None] | None
     ) -> Edited | Refused:
-        key, arrived, cancelled = f"{identity.name}@{identity.version}", time.perf_counter(), Event()
+        key, arrived, cancelled = identity_key(identity), time.perf_counter(), Event()
         self._told[key] = identity
+        if self._sweeper is None or self._sweeper.done():
+            self._sweeper = asyncio.create_task(self._keep_sweeping())
         try:
             editor = await self.load_editor(key)
             loaded = time.perf_counter()
             try:
                 edit, timings = await self._sampling.run(editor, job, cancelled, tell)
+            except UnknownIdentity:
+                raise
             except DrigError as error:
                 return Refused(422, str(error))
-            answer = await asyncio.to_thread(_answer, edit, job)
+            answer = await asyncio.to_thread(_answer, editor(), edit, job)
         except UnknownIdentity as error:  # deleted since the ingress looked it up
             return Refused(404, str(error))
         except DrigError as error:
-            return await self._gone(identity) or Refused(500, f"the weights of {key} cannot be used: {error}")
+            who = f"{identity.name}@{identity.version}"
+            try:
+                return await self._gone(identity) or Refused(500, f"the weights of {who} cannot be used: {error}")
+            except Exception:  # of MLflow, its database or the network, which have no common class
+                return Refused(503, f"the registry does not answer, and the weights of {who} are not here yet")
         except asyncio.CancelledError:
             cancelled.set()
             raise
         pictures, buffers = answer
         return Edited(pictures, edit.warnings, buffers, {"load": loaded - arrived, **timings})
 
+    async def forget_deleted(self) -> None:
+        """Let go of what is in memory, and on this machine's disk, of identities that were deleted."""
+        live = {identity_key(info) for info in await asyncio.to_thread(self._identities.list)}
+        for key, info in list(self._told.items()):
+            if key in live or await self._gone(info) is None:
+                continue
+            for loaded in list(self._loaded):
+                if loaded.info == info:
+                    loaded.forget()
+            del self._told[key]
+            self._identities.drop_known(info)
+            self._load_rig.cache_clear()  # whose rigs these are is not known; the others' are loaded again
+            logs.event("identity_forgotten", identity=info.name, version=info.version)
+
+    async def _keep_sweeping(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            try:
+                await self.forget_deleted()
+            except Exception as error:  # the registry is away: the next time will do
+                logs.event("not_swept", level=logging.WARNING, reason=" ".join(str(error).split()))
+
     async def _gone(self, identity: IdentityInfo) -> Refused | None:
-        """The answer where files are missing because the identity was deleted since the ingress looked it up."""
+        """The answer where an identity was deleted since the ingress looked it up, also if its name was given anew.
+
+        Raises what the registry's client does where the registry is away: then nothing is known of a deletion.
+        """
         try:
-            await asyncio.to_thread(self._identities.get, identity.name, identity.version)
+            found = await asyncio.to_thread(self._identities.get, identity.name, identity.version)
         except UnknownIdentity as error:
             return Refused(404, str(error))
-        except Exception:  # the registry is away: nothing is known of a deletion
-            return None
-        return None
+        return None if found.sha256 == identity.sha256 else Refused(404, f"{identity.name} is somebody else now")
 
-    def _load(self, identity: str) -> "Loaded":
-        info = self._told[identity]
+    def _fetch(self, info: IdentityInfo) -> tuple[Path, Path | None]:
+        """The weights of an identity, and those of the base where it is a delta."""
         weights = self._weights(info)
-        if info.base is not None and info.name != BASE:
-            if info.base not in self._bases:
+        if info.base is None or info.name == BASE:
+            return weights, None
+        if info.base not in self._bases:
+            with store_errors(self._identities.tracking_uri):
                 found = self._identities.fetch_base(info.name, info.version)
-                assert found is not None
-                self._bases[info.base] = found
-            person = self._load_base(self._bases[info.base]).personalised(weights)
-            return Loaded(lambda: person)
+            assert found is not None
+            self._bases[info.base] = found
+        return weights, self._bases[info.base]
+
+    def _load(self, info: IdentityInfo, weights: Path, base: Path | None) -> "Callable[[], Editor]":
+        if base is not None:
+            person = self._load_base(base).personalised(weights)
+            return lambda: person
         load = self._load_base if info.name == BASE else self._load_rig
         load(weights)  # what is wrong with it is told now
-        return Loaded(lambda: load(weights))
-
-    def _let_go(self) -> None:
-        for key, loaded in list(self._loaded.items()):
-            name, _, version = key.rpartition("@")
-            try:
-                self._identities.get(name, int(version))
-            except UnknownIdentity:
-                loaded.let_go()
-                self._told.pop(key, None)
-                self._load_rig.cache_clear()  # one of these may be theirs; the others are loaded again
-            except Exception:  # the registry is away: nothing is known of a deletion
-                return
+        return lambda: load(weights)
 
     def _weights(self, info: IdentityInfo) -> Path:
         """The registry is not asked: an identity that the ingress knows is served also while it is away."""
@@ -197,9 +233,9 @@ def _import_editor() -> "type[Editor]":
     return Editor
 
 
-def _answer(edit: "Edit", job: EditJob) -> tuple[bytes, dict[str, bytes]]:
+def _answer(editor: "Editor", edit: "Edit", job: EditJob) -> tuple[bytes, dict[str, bytes]]:
     """The picture, as large as it was asked for or back in its photo, and those of its buffers."""
-    from deployments.replicas.transport import encode_png
+    from deployments.replicas.transport import encode_png, unpack
     from drig.data.photos import read_photo
     from drig.pasting import paste_back
     from drig.pictures import buffer_pictures
@@ -207,7 +243,8 @@ def _answer(edit: "Edit", job: EditJob) -> tuple[bytes, dict[str, bytes]]:
 
     picture: Any = edit.image
     if job.photo is not None:
-        picture = paste_back(read_photo(job.photo), picture, job.source.to_portrait, len(job.source.image))
+        head = editor.head_mask(unpack(job.source).codes, edit.codes)
+        picture = paste_back(read_photo(job.photo), picture, job.source.to_portrait, len(job.source.image), head)
     elif job.size is not None:
         picture = resized(picture, job.size)
     layers = dict(zip(BUFFERS, buffer_pictures(edit.buffers), strict=True)) if job.buffers else {}

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from deployments.messages import Abilities, FoundFace, Previewed, PreviewJob, Refused
+from deployments.messages import Abilities, FoundFace, Previewed, PreviewJob, Refused, identity_key
 from deployments.replicas.sources import Shelf, face_bytes
 from drig.errors import DrigError
 from drig.identities import Identities, IdentityInfo, UnknownIdentity
@@ -116,7 +116,7 @@ class FaceReplica:
         """A version never changes, and neither does what its weights file holds."""
         from drig.diffusion.weights import read_extra
 
-        key = f"{identity.name}@{identity.version}"
+        key = identity_key(identity)
         kept = self._mean_shapes.get(key)
         if kept is None:
             kept = (read_extra(self._identities.fetch_known(identity))[1].get("mean_shape"),)

@@ -87,7 +87,8 @@ def edit(config: EditConfig) -> None:
             seed=config.seed,
             on_step=advance,
         )
-    picture = pasted(photo, source.portrait, edited.image) if config.paste_back else edited.image
+    head = editor.head_mask(source.codes, edited.codes)
+    picture = pasted(photo, source.portrait, edited.image, head) if config.paste_back else edited.image
     save_png(config.out, picture)
     for warning in edited.warnings:
         print(f"note: {warning}")

@@ -75,7 +75,7 @@ class Unavailable(DeploymentUnavailableError):
 
 
 class Info:
-    name, version = "ada", 3
+    name, version, sha256 = "ada", 3, "f" * 64
 
 
 def edit(handle: Handle) -> Any:
@@ -96,7 +96,7 @@ def steps(handle: Handle) -> list[Any]:
 def test_a_replica_that_dies_costs_nothing_but_time() -> None:
     handle = Handle(ActorDiedError(), ActorDiedError(), DONE)
     assert edit(handle) is DONE
-    assert handle.keys == ["ada@3"]
+    assert handle.keys == ["ada@3.ffffffffffffffff"]
     step = Progress(1, 2, b"")
     assert steps(Handle([step, ActorDiedError()], [step, DONE])) == [step, step, DONE]
 

@@ -316,6 +316,8 @@ def test_a_file_field_left_empty_in_a_browser_is_no_target(client: TestClient, b
         ({"light_direction": "1,0,up"}, "light_direction.2 is 'up'", "number"),
         ({"yaw": "nan"}, "yaw is 'nan'", "finite"),
         ({"expression": "smile"}, "expression is 'smile'", "JSON"),
+        ({"expression": "[1]"}, "expression is [1]", "dictionary"),
+        ({"light_sh": "[[1, 1, 1]]"}, "light_sh is [[1, 1, 1]]", "at least 9 items"),
         ({"expression": '{"jawOpen": "wide"}'}, "expression.jawOpen is 'wide'", "number"),
         ({"aligned": "perhaps"}, "aligned is 'perhaps'", "boolean"),
         ({"light": "1,0,1"}, "light is no field of this request", "light_direction"),
@@ -330,6 +332,15 @@ def test_a_field_that_is_not_allowed(
     assert problem["what"] == what
     assert allowed in problem.get("allowed", "")
     assert problem["do"]
+    assert backend.job is None
+
+
+def test_text_that_is_nothing_but_brackets(client: TestClient, backend: FakeBackend) -> None:
+    assert post(client, expression="[" * 100_000).status_code == 422
+    assert post(client, light_sh="[" * 100_000).status_code == 422
+    assert (
+        client.post("/v1/edits", content=b"[" * 100_000, headers={"content-type": "application/json"}).status_code < 500
+    )
     assert backend.job is None
 
 

@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import time
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Event
@@ -17,12 +18,12 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 import drig.editing
-from deployments.messages import Edited, EditJob, FoundFace, Progress, Refused
+from deployments.messages import Edited, EditJob, FoundFace, Progress, Refused, identity_key
 from deployments.replicas import edits as replica
-from deployments.replicas.edits import EditReplica
+from deployments.replicas.edits import EditReplica, Loaded
 from deployments.replicas.transport import encode_png
 from drig.errors import DrigError
-from drig.identities import BASE, Identities, IdentityInfo
+from drig.identities import BASE, Identities, IdentityInfo, UnknownIdentity
 from drig.reading import Face
 from tests.deployments.replicas.faces import found_face
 
@@ -52,6 +53,9 @@ class WaitingEditor:
         assert delta.is_file()
         return WaitingEditor(self.rig, delta)
 
+    def head_mask(self, source: object, edited: object) -> np.ndarray:
+        return np.ones((64, 64), bool)
+
     def plan(self, source: Face, target: Face | None, *, modes: Any, controls: Any, seed: int) -> Any:
         if modes and target is None:
             raise DrigError("modes take from a target photo")
@@ -67,7 +71,9 @@ class WaitingEditor:
             on_step(step + 1, steps, torch.zeros(len(plans), 3, 4, 4))
         buffers = torch.zeros(9, 4, 4)
         return [
-            SimpleNamespace(image=np.full((4, 4, 3), plan.seed, np.uint8), warnings=("beware",), buffers=buffers)
+            SimpleNamespace(
+                codes=None, image=np.full((4, 4, 3), plan.seed, np.uint8), warnings=("beware",), buffers=buffers
+            )
             for plan in plans
         ]
 
@@ -184,6 +190,64 @@ def test_the_registry_is_not_asked(edits: EditReplica, identities: Identities, m
         return [await edits.edit(info, job()) for info in known]
 
     assert all(isinstance(answer, Edited) for answer in asyncio.run(all_of_them()))
+
+
+def test_a_deleted_identity_leaves_nothing_behind(
+    identities: Identities, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """And somebody new of that name is somebody else, though their version is the same."""
+    edits = make_replica(identities, monkeypatch)
+    base = identities.get(BASE).base
+    assert base is not None
+
+    def register(number: int) -> IdentityInfo:
+        header = {"config": json.dumps({"size": 64}), "base": base}
+        save_file({"w": np.full(1, number, np.float32)}, tmp_path / "delta.safetensors", metadata=header)
+        identities.register("gus", tmp_path / "delta.safetensors", album_report={"photos": 3})
+        return identities.get("gus")
+
+    async def live_and_die() -> None:
+        first = register(10)
+        held = await _load(edits, first)
+        person = weakref.ref(held())
+        await edits.forget_deleted()
+        assert isinstance(await edits.edit(first, job()), Edited)  # still there
+        identities.delete("gus")
+        await edits.forget_deleted()
+        assert person() is None
+        with pytest.raises(UnknownIdentity):
+            held()
+        second = register(11)
+        assert second.version == first.version
+        assert identity_key(first) != identity_key(second)
+        assert isinstance(await edits.edit(second, job()), Edited)
+        answer = await edits.edit(first, job())
+        assert isinstance(answer, Refused)
+        assert answer.status == 404
+        await edits.forget_deleted()
+        assert set(edits._told) == {identity_key(second)}
+        identities.delete("gus")
+
+    asyncio.run(live_and_die())
+
+
+async def _load(edits: EditReplica, info: IdentityInfo) -> Loaded:
+    edits._told[identity_key(info)] = info
+    return await edits.load_editor(identity_key(info))
+
+
+def test_unknown_weights_while_the_registry_is_away(
+    edits: EditReplica, identities: Identities, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = changed(identities.get("ada"), file="gone")
+
+    def away(*_: object) -> None:
+        raise ConnectionError("nobody at home")
+
+    monkeypatch.setattr(Identities, "_version", away)
+    answer = asyncio.run(edits.edit(lost, job()))
+    assert isinstance(answer, Refused)
+    assert (answer.status, "not here yet" in answer.message) == (503, True)
 
 
 def changed(info: IdentityInfo, **changes: Any) -> IdentityInfo:
