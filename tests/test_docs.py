@@ -27,6 +27,7 @@ import pytest
 import torch
 
 from drig import cli
+from drig.data.photos import encode_png
 from drig.diffusion.deltas import Delta
 from drig.editing import Editor
 from drig.identities import Identities
@@ -69,6 +70,7 @@ ELSEWHERE: Mapping[str, tuple[str, str]] = {
     "mlflow gc": ("drig/tracking.py", "from mlflow.cli import gc"),
     "source .venv/bin/activate": ("Makefile", "-m venv .venv"),
 }
+PHOTO = encode_png(np.zeros((4, 4, 3), np.uint8))
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 MENTION = re.compile(r"`((?:drig|python|make|ray|serve|mlflow) [^`]+)`")
 FILE = re.compile(r"`((?:drig|pipelines|deployments|tests|benchmarks|docs)/[^` ]*)`")
@@ -233,7 +235,7 @@ def _request(url: str, options: Sequence[str]) -> None:
             case "-F":
                 name, _, value = rest.pop(0).partition("=")
                 if value.startswith("@"):
-                    files[name] = b"a photo"
+                    files[name] = PHOTO
                 else:
                     fields[name] = value
             case option:
