@@ -9,7 +9,7 @@ the honest, not a lock.
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -121,6 +121,11 @@ def read_mark(content: bytes, media_type: str) -> Mark | None:
         source_type=first.get("digitalSourceType", ""),
         edit=first.get("parameters", {}).get("drig.edit", {}),
     )
+
+
+def write_edit(place: Path, content: bytes, media_type: str, changed: Collection[str], *, mark: bool) -> None:
+    """Write an edited picture or video, marked with what was changed unless that is not wanted."""
+    storage.write_bytes(place, Marker().mark(content, media_type, {"changed": sorted(changed)}) if mark else content)
 
 
 def own_folder() -> Path:

@@ -8,8 +8,10 @@ import pytest
 
 from drig.cli import VERBS, main
 from drig.commands.editing import EditConfig
-from drig.data.photos import read_photo
+from drig.data.photos import read_photo, steady_frames
+from drig.data.video_writing import write_mp4
 from drig.diffusion.samplers import SAMPLERS
+from drig.provenance import read_mark
 
 
 def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
@@ -60,6 +62,9 @@ def test_the_shipped_base_edits_where_nothing_was_trained(
     photo, runs, out = str(synthetic_people / "person_0000" / "00.png"), str(tmp_path / "runs"), tmp_path / "edit.png"
     assert main(["edit", photo, "--controls.yaw", "20", "--steps", "2", "--runs", runs, "--out", str(out)]) == 0
     assert read_photo(out).shape == (64, 64, 3)
+    mark = read_mark(out.read_bytes(), "image/png")
+    assert mark is not None
+    assert (mark.intact, mark.edit) == (True, {"changed": ["yaw"]})
     whole = tmp_path / "whole.png"
     options = ["--controls.yaw", "20", "--steps", "2", "--paste_back", "true", "--runs", runs, "--out", str(whole)]
     assert main(["edit", photo, *options]) == 0
@@ -72,6 +77,19 @@ def test_the_shipped_base_edits_where_nothing_was_trained(
     assert read_photo(sheet).shape[1] > 900
     assert main(["edit", photo, "--controls.yaw", "20", "--identity", "ann", "--runs", runs]) == 2
     assert "no identity is called 'ann'" in capsys.readouterr().err
+
+
+def test_a_video_drives_a_photo(synthetic_people: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photos = sorted((synthetic_people / "person_0001").glob("*.png"))
+    clip, out = tmp_path / "clip.mp4", tmp_path / "driven.mp4"
+    clip.write_bytes(write_mp4([read_photo(photo) for photo in photos], fps=2))
+    photo, runs = str(synthetic_people / "person_0000" / "00.png"), str(tmp_path / "runs")
+    options = ["--steps", "2", "--seconds", "1", "--runs", runs, "--out", str(out), "--mark", "false"]
+    assert main(["drive", photo, str(clip), *options]) == 0
+    assert len(list(steady_frames(out, 2.0))) == 2
+    assert read_mark(out.read_bytes(), "video/mp4") is None
+    assert main(["drive", photo, str(tmp_path / "no.mp4"), "--runs", runs]) == 2
+    assert "no.mp4 does not exist" in capsys.readouterr().err
 
 
 def test_inspect_prints_a_line_a_photo_and_draws_the_faces(

@@ -40,6 +40,8 @@ class DriveConfig:
     """Seed of the start noise, which all frames share."""
     aligned: bool = False
     """The photo is an FFHQ crop already."""
+    mark: bool = True
+    """Sign it, as a C2PA manifest in the file that says that it is an edit."""
     runs: Path = Path("runs")
     """The folder of runs that holds the identities; MLFLOW_TRACKING_URI overrides it."""
 
@@ -52,12 +54,12 @@ class DriveConfig:
 
 def drive(config: DriveConfig) -> None:
     """Edit frame by frame and write the video."""
-    from drig import storage
     from drig.commands.editing import load_editor
     from drig.data.photos import read_photo, steady_frames, video_rate, video_seconds
     from drig.data.video_writing import write_mp4
     from drig.driving import DriveReader, edit_frames
     from drig.pictures import Picture
+    from drig.provenance import write_edit
 
     photo, fps = read_photo(config.photo), config.fps or video_rate(config.video)
     seconds = min(config.seconds or float("inf"), video_seconds(config.video))
@@ -81,7 +83,8 @@ def drive(config: DriveConfig) -> None:
         seed=config.seed,
     )
     made: list[Picture] = list(tqdm(frames, total=len(driven), unit="frame", desc="edit", leave=False))
-    storage.write_bytes(config.out, write_mp4(made, fps=fps, size=config.size))
+    video, changed = write_mp4(made, fps=fps, size=config.size), (*config.modes, *config.controls.given())
+    write_edit(config.out, video, "video/mp4", changed, mark=config.mark)
     if driven.unseen:
         print(f"note: {driven.unseen} of {len(driven)} frames show no face; they follow the others")
     print(f"edited video: {config.out}")

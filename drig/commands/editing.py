@@ -41,6 +41,8 @@ class EditConfig:
     """The photos are FFHQ crops already."""
     paste_back: bool = False
     """Write the whole photo, the edited portrait back in its place, instead of the portrait alone."""
+    mark: bool = True
+    """Sign it, as a C2PA manifest in the file that says that it is an edit."""
     runs: Path = Path("runs")
     """The folder of runs that holds the identities; MLFLOW_TRACKING_URI overrides it."""
     server: str | None = None
@@ -64,9 +66,10 @@ def edit(config: EditConfig) -> None:
 
         edit_on_server(config, config.server)
         return
-    from drig.data.photos import read_photo, save_png
+    from drig.data.photos import encode_png, read_photo, save_png
     from drig.pasting import pasted
     from drig.pictures import SHEET_COLUMNS, buffer_pictures, contact_sheet
+    from drig.provenance import write_edit
 
     photo, like = read_photo(config.photo), None if config.like is None else read_photo(config.like)
     editor = load_editor(config.identity, config.runs)
@@ -89,7 +92,8 @@ def edit(config: EditConfig) -> None:
         )
     head = editor.head_mask(source.codes, edited.codes)
     picture = pasted(photo, source.portrait, edited.image, head) if config.paste_back else edited.image
-    save_png(config.out, picture)
+    changed = (*config.modes_taken, *config.controls.given())
+    write_edit(config.out, encode_png(picture), "image/png", changed, mark=config.mark)
     for warning in edited.warnings:
         print(f"note: {warning}")
     print(f"edited {'photo' if config.paste_back else 'portrait'}: {config.out}")

@@ -1,7 +1,6 @@
 """`drig edit --server`: the same edit on a running server."""
 
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,6 @@ from drig import storage
 from drig.client import Client, Edited, Found, Progress
 from drig.client.calls import EditOptions
 from drig.errors import DrigError
-from drig.faces.controls import Controls
 
 if TYPE_CHECKING:
     from drig.commands.editing import EditConfig
@@ -41,11 +39,10 @@ def edit_on_server(config: "EditConfig", server: str) -> None:
 
 
 def _options(config: "EditConfig", kept: Sequence[Found]) -> EditOptions:
-    set_here = {one.name: getattr(config.controls, one.name) for one in fields(Controls)}
     options: EditOptions = {
         "identity": config.identity,
         "modes": config.modes_taken,
-        "controls": {name: value for name, value in set_here.items() if value != getattr(Controls(), name)},
+        "controls": config.controls.given(),
         "steps": config.steps,
         "sampler": config.sampler,
         "seed": config.seed,

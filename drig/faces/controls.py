@@ -4,7 +4,8 @@ The counterpart of `codes.transfer`, which takes the same attributes from anothe
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import MISSING, Field, dataclass, field, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,7 +68,16 @@ class Controls:
                 raise DrigError(f"{name} is {angle} degrees; give a value from {-MAX_ANGLE:g} to {MAX_ANGLE:g}")
 
     def __bool__(self) -> bool:
-        return self != Controls()
+        return bool(self.given())
+
+    def given(self) -> dict[str, Any]:
+        """What is set, by name."""
+        return {field.name: value for field in fields(self) if (value := getattr(self, field.name)) != _rest(field)}
+
+
+def _rest(field: Field[Any]) -> Any:
+    """What a control is where nobody sets it."""
+    return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 def apply_controls(codes: FaceCodes, controls: Controls, expression_names: Sequence[str]) -> FaceCodes:
