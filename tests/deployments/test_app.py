@@ -355,7 +355,7 @@ def test_serve_yaml_is_what_serve_and_the_builder_take(monkeypatch: pytest.Monke
     assert config.tracking_uri == "http://mlflow:5000"
     # Serve refuses a configuration for a deployment that the application does not have.
     names = {deployment.name for deployment in application.deployments}
-    assert names == {"Ingress", "EditReplica", "FaceReplica", "Sources"}
+    assert names == {"Ingress", "EditReplica", "FaceReplica", "Sources", "Jobs"}
     assert build(config)._bound_deployment.name == "Ingress"
 
 
