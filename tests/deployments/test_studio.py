@@ -363,3 +363,16 @@ def look_at_problems(tab: Visit, server: Rehearsal, photo: bytes) -> None:
     page.keyboard.press("Control+z")
     page.keyboard.press("Control+z")
     expect(page.locator(".problem")).to_have_count(0)
+
+
+def test_a_key_is_good_for_a_hand_that_moves(browser: Browser, server: Rehearsal, photo: bytes, tmp_path: Path) -> None:
+    server.keys = str(tmp_path / "keys.json")
+    _, secret = add_key(server.keys, "a friend", [Scope.EDIT], per_minute=20)
+    with rehearsing(server) as url, visit(browser, url) as tab:
+        tab.page.get_by_label("Key", exact=True).fill(secret)
+        tab.page.keyboard.press("Enter")
+        tab.upload(photo)
+        while len(server.bodies("/v1/previews")) < 30:
+            tab.drag(".ball", (0.75, 0.3), steps=20)
+        tab.wait_until_edited()
+        expect(tab.page.locator(".problem")).to_have_count(0)
