@@ -5,20 +5,24 @@ live within seconds; while the registry does not answer, what was known last goe
 known is asked for once.
 """
 
+import asyncio
 import logging
 import threading
 import time
 from collections.abc import Sequence
-
-from fastapi.concurrency import run_in_threadpool
+from concurrent.futures import ThreadPoolExecutor
 
 from deployments.api.errors import Overloaded
 from drig import logs
 from drig.errors import DrigError
-from drig.identities import BASE, Identities, IdentityInfo, UnknownIdentity
+from drig.identities import BASE, Identities, IdentityInfo
 
 EVERY = 2.0
 """Seconds between two looks at the registry."""
+PATIENCE = 10.0
+"""Seconds that a request waits for the registry's word on a name that is not known."""
+ASKERS = 4
+"""Names that are asked for at the same time."""
 SHARE = 0.2
 """Most of the time that may be spent looking: a registry of thousands takes seconds to list."""
 
@@ -26,9 +30,11 @@ SHARE = 0.2
 class Catalogue:
     """Live versions of the identities of a registry, kept fresh by a thread of its own between `start` and `close`."""
 
-    def __init__(self, identities: Identities, *, every: float = EVERY) -> None:
+    def __init__(self, identities: Identities, *, every: float = EVERY, patience: float = PATIENCE) -> None:
         self._identities = identities
-        self._every = every
+        self._every, self._patience = every, patience
+        # Threads of its own: those that wait for a registry that hangs are not those that read uploads.
+        self._asking = ThreadPoolExecutor(ASKERS, thread_name_prefix="asking")
         self._known: dict[str, IdentityInfo] = {}
         self._away_since: float | None = None
         self._read = False
@@ -45,6 +51,7 @@ class Catalogue:
     def close(self) -> None:
         """End the thread."""
         self._stop.set()
+        self._asking.shutdown(wait=False, cancel_futures=True)
         if self._thread is not None:
             self._thread.join()
 
@@ -68,7 +75,13 @@ class Catalogue:
     async def get(self, name: str) -> IdentityInfo:
         """The live version. Raises UnknownIdentity, and Overloaded for an unknown name while the registry is away."""
         known = self._known.get(name)
-        return known if known is not None else await run_in_threadpool(self._ask, name)
+        if known is not None:
+            return known
+        asking = asyncio.get_running_loop().run_in_executor(self._asking, self._ask, name)
+        try:
+            return await asyncio.wait_for(asking, self._patience)
+        except TimeoutError:
+            raise _away(name) from None
 
     def list(self) -> Sequence[IdentityInfo]:
         """The live version of every identity, the base rig first, then by name."""
@@ -99,9 +112,7 @@ class Catalogue:
             raise _away(name)
         try:
             info = self._identities.get(name)
-        except UnknownIdentity:
-            raise
-        except DrigError:  # a name that no identity can have
+        except DrigError:  # nobody's name, or one that no identity can have
             raise
         except Exception as error:
             self._is_away(error)

@@ -60,9 +60,9 @@ class Handles:
         token: str = await _ask(lambda: self._sources.keep.remote(source))
         return token
 
-    async def source(self, token: str) -> Source | None:
+    async def source(self, token: str, *, photo: bool = True) -> Source | None:
         """See Backend."""
-        found: Source | None = await _ask(lambda: self._sources.source.remote(token))
+        found: Source | None = await _ask(lambda: self._sources.source.remote(token, photo))
         return found
 
     async def forget(self, token: str) -> bool:

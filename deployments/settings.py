@@ -36,8 +36,8 @@ class ServeConfig(BaseModel):
     deltas_per_replica: int = Field(default=64, ge=1)
     """Identities that a replica has at hand, those that are deltas over a base in memory: some MB each."""
     batch: int = Field(default=0, ge=0)
-    """The most edits that a replica samples together, whosever they are. 0 = 8 on a GPU, 1 on a CPU, which gains little
-    and makes the first one wait for all."""
+    """The most edits that a replica samples together: on a GPU whosever they are, on a CPU of one person. Pictures then
+    differ by some grey levels of 255 with who else is waiting. 0 = 8 on a GPU, 1 on a CPU."""
     sources_mib: float = Field(default=512, gt=0)
     """Memory for uploaded photos, MiB; those used least recently make room."""
     ingresses: int = Field(default=1, ge=1)

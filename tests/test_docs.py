@@ -27,6 +27,7 @@ import pytest
 import torch
 
 from drig import cli
+from drig.data.photos import encode_png
 from drig.diffusion.deltas import Delta
 from drig.editing import Editor
 from drig.identities import Identities
@@ -66,8 +67,10 @@ ELSEWHERE: Mapping[str, tuple[str, str]] = {
     "export RAY_AUTH_MODE=token": ("tests/pipelines/test_cluster_yaml.py", "RAY_AUTH_MODE=token"),
     "export DRIG_FACE_FILES=/data/flame": ("tests/test_users_files.py", "setenv(FOLDER_VARIABLE"),
     "unset RAY_ADDRESS": ("tests/pipelines/test_cluster.py", "RAY_ADDRESS"),
+    "mlflow gc": ("drig/tracking.py", "from mlflow.cli import gc"),
     "source .venv/bin/activate": ("Makefile", "-m venv .venv"),
 }
+PHOTO = encode_png(np.zeros((4, 4, 3), np.uint8))
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 MENTION = re.compile(r"`((?:drig|python|make|ray|serve|mlflow) [^`]+)`")
 FILE = re.compile(r"`((?:drig|pipelines|deployments|tests|benchmarks|docs)/[^` ]*)`")
@@ -216,6 +219,9 @@ def _request(url: str, options: Sequence[str]) -> None:
     class Everybody:
         largest = 64
 
+        def list(self) -> list[Any]:
+            return []
+
         async def get(self, name: str) -> Any:
             return SimpleNamespace(name=name, version=1, size=64)
 
@@ -229,7 +235,7 @@ def _request(url: str, options: Sequence[str]) -> None:
             case "-F":
                 name, _, value = rest.pop(0).partition("=")
                 if value.startswith("@"):
-                    files[name] = b"a photo"
+                    files[name] = PHOTO
                 else:
                     fields[name] = value
             case option:
@@ -353,7 +359,7 @@ def workplace(synthetic_people: Path, tmp_path_factory: pytest.TempPathFactory) 
     folder = tmp_path_factory.mktemp("workplace")
     photos = synthetic_people / "person_0000"
     shutil.copytree(photos, folder / "people" / "me")
-    for name, photo in (("me.jpg", "00.png"), ("sunset.jpg", "01.png")):
+    for name, photo in (("me.jpg", "00.png"), ("sunset.jpg", "01.png"), ("edited.png", "02.png")):
         shutil.copyfile(photos / photo, folder / name)
     base = Editor.load(SHIPPED_BASE)
     own, shipped, person = (

@@ -18,8 +18,8 @@ class Backend(Protocol):
         """Keep a source for a while; its token."""
         ...
 
-    async def source(self, token: str) -> Source | None:
-        """A source that is kept, and now for longer."""
+    async def source(self, token: str, *, photo: bool = True) -> Source | None:
+        """A source that is kept, and now for longer; with or without its photo, which may be large."""
         ...
 
     async def forget(self, token: str) -> bool:

@@ -168,7 +168,14 @@ class Desk:
         started = time.monotonic()
         source, target = await asyncio.gather(
             *(
-                find(self._backend, self._gate, photo, size=identity.size, aligned=fields.aligned)
+                find(
+                    self._backend,
+                    self._gate,
+                    photo,
+                    size=identity.size,
+                    aligned=fields.aligned,
+                    with_photo=fields.paste_back and photo is order.source,
+                )
                 for photo in (order.source, order.target)
             )
         )

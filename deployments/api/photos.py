@@ -37,13 +37,18 @@ def require_source(source: Given) -> None:
         )
 
 
-async def find(backend: Backend, gate: Gate, photo: Given, *, size: int, aligned: bool) -> Source | None:
-    """The face of a photo argument, read now or before; None where none was given. Raises Refusal."""
+async def find(
+    backend: Backend, gate: Gate, photo: Given, *, size: int, aligned: bool, with_photo: bool = True
+) -> Source | None:
+    """The face of a photo argument, read now or before; None where none was given. Raises Refusal.
+
+    with_photo: whether the photo itself is needed too.
+    """
     if photo.photo is not None and photo.token is not None:
         what = f"{photo.field} and {photo.field}_token are both given"
         raise Refusal(422, Problem(what=what, do="give one of the two"))
     if photo.token is not None:
-        return await kept(backend, photo.token)
+        return await kept(backend, photo.token, photo=with_photo)
     if photo.photo is None:
         return None
     return Source(await read(backend, gate, photo.field, photo.photo, size=size, aligned=aligned), photo.photo)
@@ -58,9 +63,9 @@ async def read(backend: Backend, gate: Gate, field: str, photo: bytes, *, size: 
     return found
 
 
-async def kept(backend: Backend, token: str) -> Source:
-    """The source of a token. Raises Refusal (404)."""
-    source = await backend.source(token)
+async def kept(backend: Backend, token: str, *, photo: bool = True) -> Source:
+    """The source of a token, with or without its photo. Raises Refusal (404)."""
+    source = await backend.source(token, photo=photo)
     if source is None:
         raise unknown_token(token)
     return source

@@ -101,7 +101,7 @@ def router(backend: Backend, catalogue: Catalogue, gate: Gate, *, limit: int) ->
     @router.get("/v1/sources/{token}", responses=documented(404, 503))
     async def get_source(token: str) -> SourceEntry:
         """What was found in the photo."""
-        return entry(token, (await kept(backend, token)).face)
+        return entry(token, (await kept(backend, token, photo=False)).face)
 
     @router.delete("/v1/sources/{token}", status_code=204, responses=documented(404, 503))
     async def delete_source(token: str) -> None:

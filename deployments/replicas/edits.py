@@ -67,7 +67,9 @@ class EditReplica:
     def __init__(self, tracking_uri: str, device: str, *, rigs: int = 4, batch: int = 1) -> None:
         # One thread: PyTorch blocks, so the event loop must not run it; two edits at once would only share the cores.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="edit")
-        self._sampling = Sampling(self._thread, batch)
+        # On a CPU (benchmarks/serving.py batch) eight edits of one person take half the time together, two of different
+        # people more than apart.
+        self._sampling = Sampling(self._thread, batch, mixed=device != "cpu")
         self._identities = Identities(tracking_uri)
         self._device = device
         self._told: dict[str, IdentityInfo] = {}  # of those that were asked for, by the key that Serve knows them by
@@ -143,7 +145,7 @@ class EditReplica:
             editor = await self.load_editor(key)
             loaded = time.perf_counter()
             try:
-                edit, timings = await self._sampling.run(editor, job, cancelled, tell)
+                edit, timings = await self._sampling.run(key, editor, job, cancelled, tell)
             except UnknownIdentity:
                 raise
             except DrigError as error:

@@ -25,6 +25,7 @@ class Cancelled(Exception):
 
 @dataclass(eq=False)
 class _Waiting:
+    person: str
     editor: "Callable[[], Editor]"
     job: EditJob
     cancelled: Event
@@ -39,22 +40,27 @@ class Sampling:
     Args:
         thread: of one worker: editors of deltas share a rig, which is one person's at a time.
         most: the most edits in one batch. 1 = each on its own.
+        mixed: whether a batch may be of several people; False = of one.
     """
 
-    def __init__(self, thread: ThreadPoolExecutor, most: int) -> None:
-        self._thread, self._most = thread, most
+    def __init__(self, thread: ThreadPoolExecutor, most: int, *, mixed: bool) -> None:
+        self._thread, self._most, self._mixed = thread, most, mixed
         self._waiting: deque[_Waiting] = deque()
         self._lock = Lock()
 
     async def run(
         self,
+        person: str,
         editor: "Callable[[], Editor]",
         job: EditJob,
         cancelled: Event,
         tell: Callable[[Progress], None] | None,
     ) -> "tuple[Edit, dict[str, float]]":
-        """The edit, and how many seconds it waited (queue), rendered and sampled. Raises DrigError, and Cancelled."""
-        waiting = _Waiting(editor, job, cancelled, tell)
+        """The edit, and how many seconds it waited (queue), rendered and sampled. Raises DrigError, and Cancelled.
+
+        person: whose editor it is.
+        """
+        waiting = _Waiting(person, editor, job, cancelled, tell)
         with self._lock:
             self._waiting.append(waiting)
         self._thread.submit(self._next)
@@ -78,10 +84,15 @@ class Sampling:
         for waiting in list(self._waiting):
             if len(batch) == self._most:
                 break
-            if not batch or _alike(batch[0], waiting):
+            if not batch or self._alike(batch[0], waiting):
                 self._waiting.remove(waiting)
                 batch.append(waiting)
         return batch
+
+    def _alike(self, one: _Waiting, other: _Waiting) -> bool:
+        """Whether the two may be sampled in one batch, as far as can be told before they are planned."""
+        same = (one.job.steps, one.job.sampler) == (other.job.steps, other.job.sampler)
+        return same and (self._mixed or one.person == other.person)
 
     def _sample(self, batch: Sequence[_Waiting]) -> None:
         from drig.editing import edit_together
@@ -107,11 +118,6 @@ class Sampling:
                     "sample": sampled - rendered,
                 }
                 waiting.done.set_result((edit, timings))
-
-
-def _alike(one: _Waiting, other: _Waiting) -> bool:
-    """Whether the two may be sampled in one batch, as far as their jobs tell."""
-    return (one.job.steps, one.job.sampler) == (other.job.steps, other.job.sampler)
 
 
 def _plan(waiting: _Waiting) -> "Plan | None":

@@ -76,9 +76,10 @@ class Sources:
         self._shelf.put(token, source, len(source.photo) + face_bytes(source.face))
         return token
 
-    async def source(self, token: str) -> Source | None:
-        """A source, now kept for longer."""
-        return self._shelf.get(token)
+    async def source(self, token: str, photo: bool = True) -> Source | None:
+        """A source, now kept for longer; with or without its photo."""
+        found = self._shelf.get(token)
+        return found if found is None or photo else Source(found.face, b"")
 
     async def face(self, token: str) -> FoundFace | None:
         """The face of a source, now kept for longer."""

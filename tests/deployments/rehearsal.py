@@ -100,8 +100,8 @@ class Rehearsal:
     async def keep(self, source: Source) -> str:
         return await self.company.sources.keep(source)
 
-    async def source(self, token: str) -> Source | None:
-        return await self.company.sources.source(token)
+    async def source(self, token: str, *, photo: bool = True) -> Source | None:
+        return await self.company.sources.source(token, photo)
 
     async def forget(self, token: str) -> bool:
         return await self.company.sources.forget(token)

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import shutil
+import threading
 import time
 from pathlib import Path
 
@@ -34,13 +36,20 @@ class Registry(Identities):
         return super().get(name, version)
 
 
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a registry with a base and a person: seconds to make, and quick to copy."""
+    folder = tmp_path_factory.mktemp("registry")
+    registry = Identities(f"sqlite:///{folder}/mlflow.db")
+    registry.register_base(weights(folder, 0))
+    registry.register("ada", weights(folder, 1), album_report={"photos": 3})
+    return folder / "mlflow.db"
+
+
 @pytest.fixture
-def registry(tmp_path: Path) -> Registry:
-    found = Registry(f"sqlite:///{tmp_path}/mlflow.db")
-    found.register_base(weights(tmp_path, 0))
-    found.register("ada", weights(tmp_path, 1), album_report={"photos": 3})
-    found.asked = 0
-    return found
+def registry(database: Path, tmp_path: Path) -> Registry:
+    shutil.copyfile(database, tmp_path / "mlflow.db")
+    return Registry(f"sqlite:///{tmp_path}/mlflow.db")
 
 
 def weights(folder: Path, number: int) -> Path:
@@ -106,6 +115,16 @@ def test_an_outage_is_first_seen_by_whoever_asks(registry: Registry) -> None:
     with pytest.raises(Overloaded):
         version(catalogue, "eve")
     assert catalogue.stale_seconds > 0
+
+
+def test_nobody_waits_long_for_a_registry_that_hangs(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    catalogue, answered = Catalogue(registry, patience=0.2), threading.Event()
+    catalogue.refresh()
+    monkeypatch.setattr(registry, "get", lambda name: answered.wait(60))
+    with pytest.raises(Overloaded, match="'eve' is not among"):
+        version(catalogue, "eve")
+    assert version(catalogue, "ada") == 1
+    answered.set()
 
 
 def test_new_versions_and_deletions_are_seen_in_the_background(registry: Registry, tmp_path: Path) -> None:

@@ -67,8 +67,9 @@ class FakeBackend:
         self.sources[token] = source
         return token
 
-    async def source(self, token: str) -> Source | None:
-        return self.sources.get(token)
+    async def source(self, token: str, *, photo: bool = True) -> Source | None:
+        found = self.sources.get(token)
+        return found if found is None or photo else Source(found.face, b"")
 
     async def forget(self, token: str) -> bool:
         return self.sources.pop(token, None) is not None

@@ -103,13 +103,15 @@ def edits(identities: Identities, monkeypatch: pytest.MonkeyPatch) -> EditReplic
     return make_replica(identities, monkeypatch)
 
 
-def make_replica(identities: Identities, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> EditReplica:
+def make_replica(
+    identities: Identities, monkeypatch: pytest.MonkeyPatch, device: str = "cpu", **settings: Any
+) -> EditReplica:
     monkeypatch.setattr(replica, "_import_editor", lambda: WaitingEditor)
     monkeypatch.setattr(drig.editing, "edit_together", WaitingEditor.edit_together)
     WaitingEditor.steps_done = WaitingEditor.loaded = 0
     WaitingEditor.batches, WaitingEditor.go = [], Event()
     WaitingEditor.go.set()
-    return EditReplica(identities.tracking_uri, "cpu", **settings)
+    return EditReplica(identities.tracking_uri, device, **settings)
 
 
 def job(source: FoundFace = FACE, **changes: Any) -> EditJob:
@@ -311,9 +313,15 @@ def test_steps_are_told_and_closing_stops_the_edit(edits: EditReplica, identitie
     assert WaitingEditor.steps_done < 100
 
 
-def test_those_who_wait_are_sampled_together(identities: Identities, monkeypatch: pytest.MonkeyPatch) -> None:
-    """People of one base are; the base itself, whole rigs and other steps go apart. All get their own picture."""
-    edits = make_replica(identities, monkeypatch, batch=4)
+@pytest.mark.parametrize(("device", "largest"), [("cuda", 3), ("cpu", 2)])
+def test_those_who_wait_are_sampled_together(
+    identities: Identities, monkeypatch: pytest.MonkeyPatch, device: str, largest: int
+) -> None:
+    """People of one base are, on a CPU each for themselves; the base, whole rigs and other steps go apart.
+
+    All get their own picture.
+    """
+    edits = make_replica(identities, monkeypatch, device=device, batch=4)
     people = ["ann", "bob", "ann", "base", "ada", "bob"]
 
     async def all_at_once() -> list[Edited | Refused]:
@@ -331,7 +339,7 @@ def test_those_who_wait_are_sampled_together(identities: Identities, monkeypatch
 
     answers = asyncio.run(all_at_once())
     assert [int(picture(answer)[0, 0, 0]) for answer in answers] == list(range(len(people)))
-    assert max(WaitingEditor.batches) > 1
+    assert max(WaitingEditor.batches) == largest
     assert sum(WaitingEditor.batches) == len(people) + 1
 
 

@@ -55,6 +55,9 @@ def test_sources_by_tokens_that_nobody_can_guess() -> None:
         assert first != second
         assert len(first) >= 32
         assert await sources.source(first) is source
+        bare = await sources.source(first, photo=False)
+        assert bare is not None
+        assert (bare.face, bare.photo) == (source.face, b"")
         assert await sources.face(first) is source.face
         assert await sources.touch((first, "guess", second)) == ("guess",)
         assert await sources.forget(first)
