@@ -17,6 +17,10 @@ OPEN = ("/v1/options", "/healthz", "/readyz", "/openapi.json")
 """Paths under which anybody may ask, beside the pages for people, which are all outside of /v1."""
 
 
+SMALL = ("/v1/previews", "/v1/jobs/", "/v1/sources/")
+"""How paths begin that are asked for again and again, and cost little: see `rates.SMALL_ONES`."""
+
+
 class Door:
     """ASGI middleware: notes each request's key for `key_of`, or answers 401, 403 or 429 in the application's stead.
 
@@ -32,7 +36,7 @@ class Door:
         if scope["type"] == "http" and scope["path"].startswith("/v1/") and scope["path"] not in OPEN:
             try:
                 key = await self._admit(scope)
-                self._rates.count(key)
+                self._rates.count(key, small=scope["path"].startswith(SMALL))
                 scope.setdefault("state", {})["key"] = key
             except TooMany as error:
                 app = problems(429, Problem(what=str(error)), headers={"Retry-After": str(error.retry_after)})

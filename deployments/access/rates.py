@@ -13,6 +13,9 @@ from limits.strategies import SlidingWindowCounterRateLimiter
 from deployments.access.keys import Key
 from drig.errors import DrigError
 
+SMALL_ONES = 20
+"""So many small requests count as one: a hand that drags a light asks for ten previews a second."""
+
 
 class TooMany(DrigError):
     """A key asked too often; `retry_after` says in how many seconds it may again."""
@@ -33,13 +36,12 @@ class Rates:
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
         self._share = share
 
-    def count(self, key: Key) -> None:
+    def count(self, key: Key, *, small: bool = False) -> None:
         """Count a request. Raises TooMany for one that is over the key's limit; it is not counted then."""
         if not key.per_minute:
             return
-        item = RateLimitItemPerMinute(max(1, math.ceil(key.per_minute * self._share)))
-        if not self._limiter.hit(item, key.id):
+        allowed = max(1, math.ceil(key.per_minute * self._share))
+        item = RateLimitItemPerMinute(allowed * SMALL_ONES)
+        if not self._limiter.hit(item, key.id, cost=1 if small else SMALL_ONES):
             again = max(1, math.ceil(self._limiter.get_window_stats(item, key.id).reset_time - time.time()))
-            raise TooMany(
-                f"the key {key.name!r} may ask {item.amount} times a minute here; wait {again} seconds", again
-            )
+            raise TooMany(f"the key {key.name!r} may ask {allowed} times a minute here; wait {again} seconds", again)

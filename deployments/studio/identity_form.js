@@ -3,7 +3,7 @@ import { call, patiently } from "./api.js";
 import { open } from "./dialogs.js";
 import { $, button, el, field } from "./dom.js";
 import { onDrop } from "./files.js";
-import { follow } from "./jobs.js";
+import { findJobs, follow } from "./jobs.js";
 import { problemsOf, showProblems } from "./problems.js";
 
 const GOOD_ALBUM = "Ten to twenty photos of one person work best: different light, both sides, several expressions, the face large and sharp. Or one short video.";
@@ -101,6 +101,7 @@ async function create(parts) {
     follow(job, form.get("name"));
   } catch (error) {
     showProblems(parts.problems, problemsOf(error));
+    findJobs(); // where it is being made already, there its progress is
   }
   parts.submit.disabled = false;
   parts.status.textContent = "";

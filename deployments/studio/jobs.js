@@ -34,8 +34,13 @@ export async function follow(job, title = null) {
 export async function startJobs() {
   $("jobs-open").addEventListener("click", () => open("jobs-dialog"));
   draw();
+  await findJobs();
+}
+
+/* Those that were begun elsewhere, or before the page was loaded, or whose answer was lost. */
+export async function findJobs() {
   const listed = await patiently(async () => (await call("v1/jobs")).json());
-  for (const job of listed.jobs) if (!jobs.has(job.id)) follow(job);
+  for (const job of listed.jobs.reverse()) if (!jobs.has(job.id)) follow(job);
 }
 
 function draw() {

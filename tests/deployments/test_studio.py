@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from playwright.sync_api import Browser, expect
 
 from deployments.access.keys import Scope, add_key
 from drig.data.photos import read_photo
+from drig.faces.lighting import directional_light
 from tests.deployments.browser import Visit, visit
 from tests.deployments.rehearsal import Rehearsal, mp4_of, rehearsing
 from tests.deployments.test_app import photo_of_a_head
@@ -85,6 +87,42 @@ def test_the_guide_follows_a_light_that_is_dragged(opened: Visit, server: Rehear
     controls = last_edit(server)["controls"]
     assert controls["light_intensity"] == 1.5
     assert controls["light_colour"] == [1, 0.68, 0.36]
+
+
+def test_the_photos_own_light_is_turned_and_shown_again(opened: Visit, server: Rehearsal) -> None:
+    page = opened.page
+    page.get_by_role("slider", name="turn the photo").fill("40")
+    opened.wait_until_edited()
+    assert last_edit(server)["controls"] == {"light_turn": 40}
+    page.get_by_role("button", name="Rim").click()  # one replaces the other
+    expect(page.locator("#strip [aria-current]")).to_contain_text("Rim")
+    opened.wait_until_edited()
+    assert last_edit(server)["controls"]["light_direction"][2] < 0
+    expect(page.locator("#light-hint")).to_contain_text("from behind")
+    page.get_by_role("button", name="Reset: Light").click()
+    expect(page.locator("#strip [aria-current]")).to_contain_text("Own light")
+    opened.wait_until_edited()
+    assert last_edit(server)["controls"] == {}
+
+
+def test_the_ball_is_lit_as_the_server_lights(opened: Visit) -> None:
+    direction, colour = [0.5, 0.3, -0.8], [1.0, 0.8, 0.6]
+    script = """async ([direction, colour]) => {
+        const {lampLight, mainDirection} = await import("/studio/shading.js");
+        const light = lampLight(direction, colour, 0.8, 0.35);
+        return [light, mainDirection(light)];
+    }"""
+    light, main = opened.page.evaluate(script, [direction, colour])
+    expected = directional_light(torch.tensor(direction), 0.8 * torch.tensor(colour), 0.35)
+    torch.testing.assert_close(torch.tensor(light), expected)
+    torch.testing.assert_close(torch.tensor(main), torch.nn.functional.normalize(torch.tensor(direction), dim=0))
+
+
+def test_the_button_edits_at_once_and_what_nobody_has_changed(opened: Visit, server: Rehearsal) -> None:
+    opened.page.get_by_role("button", name="Edit", exact=True).click()
+    opened.wait_until_edited()
+    assert last_edit(server)["controls"] == {}
+    expect(opened.page.locator("#strip li")).to_have_count(1)
 
 
 def test_light_and_head_by_keyboard(opened: Visit, server: Rehearsal) -> None:
@@ -363,3 +401,16 @@ def look_at_problems(tab: Visit, server: Rehearsal, photo: bytes) -> None:
     page.keyboard.press("Control+z")
     page.keyboard.press("Control+z")
     expect(page.locator(".problem")).to_have_count(0)
+
+
+def test_a_key_is_good_for_a_hand_that_moves(browser: Browser, server: Rehearsal, photo: bytes, tmp_path: Path) -> None:
+    server.keys = str(tmp_path / "keys.json")
+    _, secret = add_key(server.keys, "a friend", [Scope.EDIT], per_minute=20)
+    with rehearsing(server) as url, visit(browser, url) as tab:
+        tab.page.get_by_label("Key", exact=True).fill(secret)
+        tab.page.keyboard.press("Enter")
+        tab.upload(photo)
+        while len(server.bodies("/v1/previews")) < 30:
+            tab.drag(".ball", (0.75, 0.3), steps=20)
+        tab.wait_until_edited()
+        expect(tab.page.locator(".problem")).to_have_count(0)

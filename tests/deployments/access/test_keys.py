@@ -18,7 +18,7 @@ from deployments.access.keys import (
     read_keys,
     revoke_key,
 )
-from deployments.access.rates import Rates, TooMany
+from deployments.access.rates import SMALL_ONES, Rates, TooMany
 from drig.errors import DrigError
 
 
@@ -112,6 +112,16 @@ def test_a_key_may_ask_so_often() -> None:
         half.count(key)
     with pytest.raises(TooMany):
         half.count(key)
+
+
+def test_small_requests_count_little() -> None:
+    rates, key = Rates(), Key(id="1", name="shop", scopes=frozenset(), per_minute=2)
+    rates.count(key)
+    for _ in range(SMALL_ONES):
+        rates.count(key, small=True)
+    for small in (True, False):
+        with pytest.raises(TooMany, match="2 times a minute"):
+            rates.count(key, small=small)
 
 
 def test_the_command(file: str, capsys: pytest.CaptureFixture[str]) -> None:
