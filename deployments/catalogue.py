@@ -1,8 +1,8 @@
 """What the ingress knows of the registry: the live version of every identity, also while the registry is away.
 
-A request for a known identity asks nobody. A thread asks the registry again every few seconds, so that a new version is
-live within seconds; while the registry does not answer, what was known last goes on being served. A name that is not
-known is asked for once.
+A thread lists the registry again and again, and who is in use is asked for again after seconds: a new version is live
+within seconds, however long the list is. While the registry does not answer, what was known last goes on being served.
+A name that is not known is asked for once.
 """
 
 import asyncio
@@ -11,31 +11,47 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 from deployments.api.errors import Overloaded
 from drig import logs
 from drig.errors import DrigError
-from drig.identities import BASE, Identities, IdentityInfo
+from drig.identities import BASE, Identities, IdentityInfo, UnknownIdentity
 
 EVERY = 2.0
-"""Seconds between two looks at the registry."""
+"""Seconds between two lists of the registry, at least."""
+SHARE = 0.05
+"""Most of the time that may be spent listing: 300 identities take 0.15 s, thousands take seconds."""
+FRESH = 2.0
+"""Seconds after which an identity that is in use is asked for again; one question takes milliseconds."""
+BRIEFLY = 0.5
+"""Seconds that a request waits for that answer, before it takes what is known."""
 PATIENCE = 10.0
 """Seconds that a request waits for the registry's word on a name that is not known."""
 ASKERS = 4
 """Names that are asked for at the same time."""
-SHARE = 0.2
-"""Most of the time that may be spent looking: a registry of thousands takes seconds to list."""
+
+
+@dataclass(frozen=True)
+class _Entry:
+    info: IdentityInfo
+    seen: float
+    """When the registry was asked, on the monotonic clock."""
 
 
 class Catalogue:
     """Live versions of the identities of a registry, kept fresh by a thread of its own between `start` and `close`."""
 
-    def __init__(self, identities: Identities, *, every: float = EVERY, patience: float = PATIENCE) -> None:
+    def __init__(
+        self, identities: Identities, *, every: float = EVERY, fresh: float = FRESH, patience: float = PATIENCE
+    ) -> None:
         self._identities = identities
-        self._every, self._patience = every, patience
+        self._every, self._fresh, self._patience = every, fresh, patience
         # Threads of its own: those that wait for a registry that hangs are not those that read uploads.
         self._asking = ThreadPoolExecutor(ASKERS, thread_name_prefix="asking")
-        self._known: dict[str, IdentityInfo] = {}
+        self._asked = 0  # of known names, at the moment
+        self._known: dict[str, _Entry] = {}
+        self._forgotten: dict[str, float] = {}  # when, of those that a list which is on its way may still hold
         self._away_since: float | None = None
         self._read = False
         self._changed = threading.Lock()
@@ -70,55 +86,77 @@ class Catalogue:
     @property
     def largest(self) -> int:
         """The largest side of the known identities' portraits in pixels."""
-        return max((info.size for info in self._known.values()), default=0)
+        return max((entry.info.size for entry in self._known.values()), default=0)
 
     async def get(self, name: str) -> IdentityInfo:
         """The live version. Raises UnknownIdentity, and Overloaded for an unknown name while the registry is away."""
         known = self._known.get(name)
-        if known is not None:
-            return known
-        asking = asyncio.get_running_loop().run_in_executor(self._asking, self._ask, name)
+        if known is None:
+            return await self._ask_in_time(name, self._patience)
+        fresh = time.monotonic() - known.seen < self._fresh
+        if fresh or self._away_since is not None or self._asked >= ASKERS:
+            return known.info
+        self._asked += 1
         try:
-            return await asyncio.wait_for(asking, self._patience)
-        except TimeoutError:
-            raise _away(name) from None
+            return await self._ask_in_time(name, BRIEFLY)
+        except Overloaded:
+            return known.info
+        finally:
+            self._asked -= 1
 
     def list(self) -> Sequence[IdentityInfo]:
         """The live version of every identity, the base rig first, then by name."""
         if not self._read:
             raise _away()
-        return sorted(self._known.values(), key=lambda info: (info.name != BASE, info.name))
+        infos = [entry.info for entry in self._known.values()]
+        return sorted(infos, key=lambda info: (info.name != BASE, info.name))
 
     def forget(self, name: str) -> None:
         """An identity was deleted: know it no longer."""
         with self._changed:
-            self._known = {other: info for other, info in self._known.items() if other != name}
+            self._forgotten[name] = time.monotonic()
+            self._known = {other: entry for other, entry in self._known.items() if other != name}
 
     def refresh(self) -> None:
-        """Look at the registry; what is known stays where it does not answer."""
+        """List the registry; what is known stays where it does not answer."""
+        started = time.monotonic()
         try:
-            listed = {info.name: info for info in self._identities.list()}
+            listed = {info.name: _Entry(info, started) for info in self._identities.list()}
         except Exception as error:  # of MLflow, its database or the network, which have no common class
             self._is_away(error)
             return
-        with self._changed:
-            self._known, self._read = listed, True
+        with self._changed:  # what was learnt while it was listed is newer
+            self._forgotten = {name: when for name, when in self._forgotten.items() if when >= started}
+            learnt = {name: entry for name, entry in self._known.items() if entry.seen >= started}
+            listed = {name: entry for name, entry in listed.items() if name not in self._forgotten}
+            self._known, self._read = listed | learnt, True
         if self._away_since is not None:
             logs.event("registry_back", seconds=round(self.stale_seconds, 1), identities=len(listed))
             self._away_since = None
 
+    async def _ask_in_time(self, name: str, seconds: float) -> IdentityInfo:
+        asking = asyncio.get_running_loop().run_in_executor(self._asking, self._ask, name)
+        try:
+            return await asyncio.wait_for(asking, seconds)
+        except TimeoutError:
+            raise _away(name) from None
+
     def _ask(self, name: str) -> IdentityInfo:
         if self._away_since is not None:
             raise _away(name)
+        started = time.monotonic()
         try:
             info = self._identities.get(name)
-        except DrigError:  # nobody's name, or one that no identity can have
+        except UnknownIdentity:
+            self.forget(name)
+            raise
+        except DrigError:  # a name that no identity can have
             raise
         except Exception as error:
             self._is_away(error)
             raise _away(name) from error
         with self._changed:
-            self._known = {**self._known, name: info}
+            self._known = {**self._known, name: _Entry(info, started)}
         return info
 
     def _is_away(self, error: Exception) -> None:

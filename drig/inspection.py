@@ -38,8 +38,10 @@ ALIKE = 0.15
 SHEET_COLUMNS = ("portrait", "landmarks", "on the photo", "rendered", "normal", "albedo")
 _FOUND, _FITTED = (0, 220, 0), (240, 0, 0)
 _MESH_INK = (120, 255, 240)
-_MESH_DETAIL = 3
+_MESH_DETAIL = 2
 """The head's triangles are a few pixels wide: their edges are drawn this much finer, and then reduced."""
+_MESH_LINE = 0.8
+"""How far in these finer pixels an edge fades to nothing: hard lines would break up into dots."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,6 +226,6 @@ def mesh_picture(image: Picture, points: Tensor, faces: Tensor) -> Picture:
     doubled_area = (sides[:, 0, 0] * sides[:, 1, 1] - sides[:, 0, 1] * sides[:, 1, 0]).abs()
     heights = (doubled_area[:, None] / sides.norm(dim=2).clamp(min=1e-6)).float()  # (F, 3) of each corner over its side
     to_edge = (bary * heights[face.clamp(min=0)]).amin(-1)  # (H, W) pixels
-    lines = ((to_edge < 0.5) & (face >= 0)).float()
+    lines = (_MESH_LINE - to_edge).clamp(0, 1) * (face >= 0)
     share = functional.avg_pool2d(lines[None], _MESH_DETAIL)[0, ..., None].numpy()  # (S, S, 1)
     return np.asarray(np.rint(image + share * (np.array(_MESH_INK) - image)), np.uint8)

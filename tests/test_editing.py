@@ -206,8 +206,11 @@ def test_a_portrait_read_for_a_larger_rig_is_reduced(editor: Editor, photos: lis
     assert np.array_equal(edits[0], edits[1])
 
 
-def test_edits_sampled_together_are_those_sampled_alone(editor: Editor, photos: list[Photo], tmp_path: Path) -> None:
-    """Of different people over one base, with seeds, light and poses of their own."""
+def test_edits_sampled_together_are_those_sampled_alone(
+    editor: Editor, photos: list[Photo], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of different people over one base, with seeds and poses of their own."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)  # in bfloat16 rounding is seen
     face = editor.read(photos[0], aligned=True)
     people = []
     for seed in range(2):
@@ -220,7 +223,7 @@ def test_edits_sampled_together_are_those_sampled_alone(editor: Editor, photos: 
     together = edit_together(plans, steps=STEPS)
     alone = [edit_together([plan], steps=STEPS)[0] for plan in plans]
     for one, other in zip(together, alone, strict=True):
-        assert np.abs(one.image.astype(int) - other.image).max() <= 3  # rounding, of bfloat16 where the CPU has it
+        assert np.abs(one.image.astype(int) - other.image).max() <= 1  # sums in another order
         assert torch.equal(one.buffers, other.buffers)
     assert np.abs(together[0].image.astype(int) - together[1].image).mean() > 3
     assert np.abs(together[0].image.astype(int) - together[2].image).mean() > 3

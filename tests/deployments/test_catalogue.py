@@ -63,7 +63,7 @@ def version(catalogue: Catalogue, name: str) -> int:
 
 
 def test_the_known_are_not_asked_for(registry: Registry) -> None:
-    catalogue = Catalogue(registry)
+    catalogue = Catalogue(registry, fresh=60)
     catalogue.refresh()
     assert [info.name for info in catalogue.list()] == ["base", "ada"]
     assert (version(catalogue, "ada"), version(catalogue, "base"), catalogue.largest) == (1, 1, 64)
@@ -72,7 +72,7 @@ def test_the_known_are_not_asked_for(registry: Registry) -> None:
 
 
 def test_the_unknown_are_asked_for_once(registry: Registry, tmp_path: Path) -> None:
-    catalogue = Catalogue(registry)
+    catalogue = Catalogue(registry, fresh=60)
     catalogue.refresh()
     registry.register("eve", weights(tmp_path, 2), album_report={"photos": 3})
     asked = registry.asked
@@ -85,7 +85,7 @@ def test_the_unknown_are_asked_for_once(registry: Registry, tmp_path: Path) -> N
 
 
 def test_while_the_registry_is_away_the_known_go_on(registry: Registry) -> None:
-    catalogue = Catalogue(registry)
+    catalogue = Catalogue(registry, fresh=60)
     registry.away = True
     catalogue.refresh()
     assert catalogue.problem is not None
@@ -109,7 +109,7 @@ def test_while_the_registry_is_away_the_known_go_on(registry: Registry) -> None:
 
 
 def test_an_outage_is_first_seen_by_whoever_asks(registry: Registry) -> None:
-    catalogue = Catalogue(registry)
+    catalogue = Catalogue(registry, fresh=60)
     catalogue.refresh()
     registry.away = True
     with pytest.raises(Overloaded):
@@ -117,8 +117,47 @@ def test_an_outage_is_first_seen_by_whoever_asks(registry: Registry) -> None:
     assert catalogue.stale_seconds > 0
 
 
+def test_who_is_in_use_is_asked_for_again(registry: Registry, tmp_path: Path) -> None:
+    catalogue = Catalogue(registry, fresh=0)
+    catalogue.refresh()
+    registry.register("ada", weights(tmp_path, 5), album_report={"photos": 3})
+    assert version(catalogue, "ada") == 2
+    registry.away = True
+    assert version(catalogue, "ada") == 2
+    asked = registry.asked
+    assert version(catalogue, "ada") == 2
+    assert registry.asked == asked  # it is known to be away
+    registry.away = False
+    catalogue.refresh()
+    registry.delete("ada")
+    with pytest.raises(UnknownIdentity):
+        version(catalogue, "ada")
+    assert [info.name for info in catalogue.list()] == ["base"]
+
+
+def test_a_list_that_was_begun_before_a_change_does_not_undo_it(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogue = Catalogue(registry, fresh=60)
+    catalogue.refresh()
+    before = registry.list()
+
+    def slow_list() -> list[IdentityInfo]:
+        catalogue.forget("ada")
+        registry.register("eve", weights(tmp_path, 6), album_report={"photos": 3})
+        assert version(catalogue, "eve") == 1
+        return before
+
+    monkeypatch.setattr(registry, "list", slow_list)
+    catalogue.refresh()
+    assert [info.name for info in catalogue.list()] == ["base", "eve"]
+    monkeypatch.undo()
+    catalogue.refresh()
+    assert [info.name for info in catalogue.list()] == ["base", "ada", "eve"]  # it was not deleted, as it turns out
+
+
 def test_nobody_waits_long_for_a_registry_that_hangs(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    catalogue, answered = Catalogue(registry, patience=0.2), threading.Event()
+    catalogue, answered = Catalogue(registry, fresh=60, patience=0.2), threading.Event()
     catalogue.refresh()
     monkeypatch.setattr(registry, "get", lambda name: answered.wait(60))
     with pytest.raises(Overloaded, match="'eve' is not among"):
@@ -128,7 +167,7 @@ def test_nobody_waits_long_for_a_registry_that_hangs(registry: Registry, monkeyp
 
 
 def test_new_versions_and_deletions_are_seen_in_the_background(registry: Registry, tmp_path: Path) -> None:
-    catalogue = Catalogue(registry, every=0.05)
+    catalogue = Catalogue(registry, every=0.05, fresh=60)
     catalogue.start()
     try:
         registry.register("ada", weights(tmp_path, 3), album_report={"photos": 3})
@@ -142,7 +181,7 @@ def test_new_versions_and_deletions_are_seen_in_the_background(registry: Registr
 
 
 def test_what_was_deleted_here_is_forgotten_at_once(registry: Registry) -> None:
-    catalogue = Catalogue(registry)
+    catalogue = Catalogue(registry, fresh=60)
     catalogue.refresh()
     registry.delete("ada")
     catalogue.forget("ada")
