@@ -143,7 +143,7 @@ def service(people: int, **settings: Any) -> Iterator[Service]:
             editors[-1].save(Path(folder) / "delta.safetensors")
             names.append(f"person_{i:04}")
             identities.register(names[-1], Path(folder) / "delta.safetensors", album_report={"photos": 10})
-        config = ServeConfig(tracking_uri=identities.tracking_uri, **settings)
+        config = ServeConfig(tracking_uri=identities.tracking_uri, work=f"{folder}/jobs", **settings)
         with ray_cluster(ClusterConfig(cpus=4, dashboard=False)), serving(config, port=0) as url:
             yield Service(url, names, editors, photo())
 

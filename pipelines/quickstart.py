@@ -24,6 +24,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
+from deployments.api.photos import PORTRAIT_SIZE
 from deployments.serve import serving
 from deployments.settings import ServeConfig
 from drig import config as configs
@@ -38,6 +39,7 @@ from drig.faces.open_head import OpenHead
 from drig.faces.portraits import Portrait, find_portrait
 from drig.identities import BASE, Identities
 from drig.personalization import fit_album
+from drig.reading import FaceReader
 from drig.report import write_report
 from drig.tracking import Tracker, tracking_uri
 from drig.training.config import TRAINING_PRESETS, TrainingConfig
@@ -298,7 +300,8 @@ def edit_over_http(config: QuickstartConfig, person: IdentityResult) -> Served:
     photo = config.folder / "albums" / person.name / person.album["held_out"][0]
     controls = Controls(yaw=15, light_direction=(1.0, 0.5, 0.7))
     fields = {"identity": person.name, "yaw": "15", "light_direction": "1,0.5,0.7", "seed": "7"}
-    with serving(ServeConfig(tracking_uri=tracking_uri(config.folder)), port=0) as url:
+    settings = ServeConfig(tracking_uri=tracking_uri(config.folder), work=str(config.folder.resolve() / "jobs"))
+    with serving(settings, port=0) as url:
         seconds = []
         for _ in range(2):
             start = time.monotonic()
@@ -310,7 +313,8 @@ def edit_over_http(config: QuickstartConfig, person: IdentityResult) -> Served:
     over_http = np.asarray(Image.open(io.BytesIO(answer.content)))
     base = Identities(tracking_uri(config.folder)).fetch(BASE)
     editor = Editor.load(Path(person.folder) / WEIGHTS, base=base)
-    here = editor.edit(read_photo(photo), controls=controls, seed=7).image
+    face = FaceReader(editor.head, editor.estimator).read(read_photo(photo), PORTRAIT_SIZE)  # as the server reads it
+    here = editor.edit(face, controls=controls, seed=7).image
     difference = int(np.abs(over_http.astype(int) - here).max())
     print(f"   {seconds[1]:.2f} s an edit; largest difference to the same edit made here: {difference} of 255")
     return Served(seconds=seconds[0], again=seconds[1], largest_difference=difference)

@@ -1,5 +1,6 @@
 """/v1/identities: whose models there are, how one is made of an album, and how one is forgotten."""
 
+import asyncio
 from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -13,12 +14,14 @@ from deployments.api.errors import Problem, Refusal, documented
 from deployments.api.fields import Fields
 from deployments.api.gate import Caller, Gate
 from deployments.api.jobs import Job, JobsBackend, described
+from deployments.api.photos import LARGE_UPLOADS
 from deployments.catalogue import Catalogue
 from drig import logs
 from drig.forgetting import Forgotten
 from drig.identities import BASE, CONSENT_AT, CONSENT_BY, IdentityInfo, check_name
 
 MOST_PHOTOS = 100
+VIDEO = "album.mp4"
 
 
 class Consent(BaseModel):
@@ -81,7 +84,7 @@ def router(
     limit: int,
 ) -> APIRouter:
     """Routes of identities; `limit` is the most bytes of an album, `forget` removes somebody and searches."""
-    router = APIRouter(tags=["identities"])
+    router, in_memory = APIRouter(tags=["identities"]), asyncio.Semaphore(LARGE_UPLOADS)
     edits = Annotated[Caller, Depends(gate.may("edit"))]
 
     @router.get("/v1/identities", responses=documented(503))
@@ -103,16 +106,17 @@ def router(
         check_name(form.name)
         caller.require_identity(form.name)
         await _require_free(catalogue, jobs, form)
-        files = await _album(form, gate)
-        request = {
-            "identity": form.name,
-            "consent_by": form.consent_by,
-            "force": form.force,
-            "album": next(iter(files)) if len(files) == 1 else None,
-            "names": {name: upload.filename for name, upload in zip(files, form.photos, strict=True)},
-        }
-        logs.event("identity_asked_for", identity=form.name, key=caller.id, photos=len(files))
-        return described(await jobs.add("identity", caller.id, request, files))
+        async with in_memory:
+            files = await _album(form, gate)
+            request = {
+                "identity": form.name,
+                "consent_by": form.consent_by,
+                "force": form.force,
+                "album": VIDEO if VIDEO in files else None,
+                "names": {name: upload.filename for name, upload in zip(files, form.photos, strict=True)},
+            }
+            logs.event("identity_asked_for", identity=form.name, key=caller.id, photos=len(files))
+            return described(await jobs.add("identity", caller.id, request, files))
 
     @router.delete("/v1/identities/{name}", responses=documented(404, 422, 503))
     async def delete_identity(name: str, caller: Annotated[Caller, Depends(gate.may("delete"))]) -> ForgottenIdentity:
@@ -150,7 +154,7 @@ async def _album(form: IdentityForm, gate: Gate) -> dict[str, bytes]:
         content, what = await upload.read(), f"photos.{i} ({upload.filename})"
         if content[4:8] == b"ftyp" and len(form.photos) == 1:
             await run_in_threadpool(gate.check_video, what, content)
-            return {"album.mp4": content}
+            return {VIDEO: content}
         await run_in_threadpool(gate.check_photo, what, content)
         files[f"{i:03}.jpg"] = await run_in_threadpool(without_metadata, what, content)
     return files

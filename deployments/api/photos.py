@@ -9,6 +9,8 @@ from deployments.api.errors import Problem, Refusal, refusal
 from deployments.api.gate import Gate
 from deployments.messages import FoundFace, Refused, Source
 
+LARGE_UPLOADS = 2
+"""Albums and videos that an ingress holds in memory at a time; the others wait on its disk."""
 PORTRAIT_SIZE = 256
 """Side of the portraits that are read, or that of a larger rig: smaller rigs reduce them."""
 

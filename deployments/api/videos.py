@@ -1,5 +1,6 @@
 """POST /v1/videos: a photo that does what a video shows."""
 
+import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Form, UploadFile
@@ -12,7 +13,7 @@ from deployments.api.errors import Problem, Refusal, documented
 from deployments.api.fields import ControlFields, Modes, Sampler
 from deployments.api.gate import Caller, Gate
 from deployments.api.jobs import Job, JobsBackend, described
-from deployments.api.photos import given, kept, require_source
+from deployments.api.photos import LARGE_UPLOADS, given, kept, require_source
 from deployments.catalogue import Catalogue
 from drig.identities import BASE
 
@@ -50,7 +51,7 @@ def router(
     backend: Backend, jobs: JobsBackend, catalogue: Catalogue, gate: Gate, *, limit: int, max_frames: int
 ) -> APIRouter:
     """The route of videos; `limit` is the most bytes of a request, `max_frames` the most frames of a video."""
-    router = APIRouter(tags=["videos"])
+    router, in_memory = APIRouter(tags=["videos"]), asyncio.Semaphore(LARGE_UPLOADS)
 
     @router.post("/v1/videos", status_code=202, max_body_size=limit, responses=documented(404, 413, 415, 422, 503))
     async def post_video(
@@ -73,19 +74,27 @@ def router(
         else:
             await run_in_threadpool(gate.check_photo, "source", photo)
         files = {"source": photo}
-        if form.driving is not None:
-            files["driving"] = await form.driving.read()
-            await run_in_threadpool(gate.check_video, "driving", files["driving"])
-        for i, target in enumerate(form.targets):
-            content = await target.read()
-            await run_in_threadpool(gate.check_photo, f"targets.{i}", content)
-            files[f"target_{i:05}"] = content
         edit: dict[str, Any] = {
             **form.model_dump(include={"modes", "steps", "sampler", "seed", "size", "fps", "aligned"}),
             "controls": form.given(),
             "max_frames": max_frames,
         }
         request = {"identity": identity.name, "version": identity.version, "edit": edit}
-        return described(await jobs.add("video", caller.id, request, files))
+        async with in_memory:
+            files |= await _driving(form, gate)
+            return described(await jobs.add("video", caller.id, request, files))
 
     return router
+
+
+async def _driving(form: VideoForm, gate: Gate) -> dict[str, bytes]:
+    """What drives, by the names that it is kept under. Raises what the gate does."""
+    if form.driving is not None:
+        content = await form.driving.read()
+        await run_in_threadpool(gate.check_video, "driving", content)
+        return {"driving": content}
+    files: dict[str, bytes] = {}
+    for i, target in enumerate(form.targets):
+        files[f"target_{i:05}"] = content = await target.read()
+        await run_in_threadpool(gate.check_photo, f"targets.{i}", content)
+    return files
