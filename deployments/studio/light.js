@@ -35,8 +35,8 @@ const hint = el("p", { class: "fine", id: "light-hint" });
 let parts;
 
 export function startLight() {
-  parts = { strength: lampSlider("Intensity", "light_intensity", 2), ambient: lampSlider("Ambience", "light_ambient", 1), turn: turnSlider(), ...colours() };
   const setups = SETUPS.map(([name, direction]) => el("button", { type: "button", class: "chip", onclick: () => shine({ light_direction: direction }, name) }, name));
+  parts = { setups, strength: lampSlider("Intensity", "light_intensity", 2), ambient: lampSlider("Ambience", "light_ambient", 1), turn: turnSlider(), ...colours() };
   const isChanged = ({ controls }) => "light_turn" in controls || "light_direction" in controls;
   $("panel-light").append(
     panelHead("light", "Light", isChanged, reset),
@@ -76,9 +76,10 @@ function colours() {
 /* A lamp as it is now, with changes; the first one shines from where the photo's own light mostly comes. */
 function shine(changes, label) {
   const controls = { light_turn: undefined, ...lampNow(), ...changes };
-  const exact = (value) => Math.round(1000 * value) / 1000;
-  session.control({ ...controls, light_direction: normalised(controls.light_direction).map(exact) }, label);
+  session.control({ ...controls, light_direction: exact(controls.light_direction) }, label);
 }
+
+const exact = (direction) => normalised(direction).map((value) => Math.round(1000 * value) / 1000);
 
 function lampNow() {
   const { controls } = session.settings;
@@ -106,6 +107,10 @@ function draw() {
   parts.ambient.set(now.light_ambient, isLamp && now.light_ambient !== DEFAULTS.light_ambient);
   parts.turn.set(controls.light_turn ?? 0, "light_turn" in controls);
   parts.own.value = toHex(now.light_colour);
+  parts.setups.forEach((button, index) => {
+    const isNow = isLamp && String(exact(SETUPS[index][1])) === String(now.light_direction);
+    button.setAttribute("aria-pressed", String(isNow));
+  });
   for (const { colour, input } of parts.swatches) input.checked = isLamp && String(colour) === String(now.light_colour);
 }
 
