@@ -17,7 +17,7 @@ from ray.serve.handle import DeploymentHandle
 
 from deployments.access.callers import keyed_gate
 from deployments.access.door import Door
-from deployments.access.keys import KeyRing, read_keys
+from deployments.access.keys import KeyRing
 from deployments.access.rates import Rates
 from deployments.access.uploads import UploadLimits
 from deployments.api import studio
@@ -53,8 +53,6 @@ class Ingress:
         self._identities = Identities(config.tracking_uri)
         self._catalogue = Catalogue(self._identities)
         self._keys = None if config.keys is None else KeyRing(config.keys)
-        if config.keys is not None:
-            read_keys(config.keys)  # a server that could let nobody in does not start
         self._marker = None
         if config.mark:
             self._marker = Marker(None if config.credentials is None else Path(config.credentials))

@@ -7,6 +7,7 @@ can try them all, as could be done with a password.
 import hashlib
 import hmac
 import json
+import logging
 import secrets
 import time
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from drig import storage
+from drig import logs, storage
 from drig.errors import DrigError, MissingFile
 from drig.identities import BASE, check_name
 
@@ -86,12 +87,12 @@ EVERYBODY = Key(id="", name="this machine", scopes=frozenset({Scope.ADMIN}), per
 
 
 class KeyRing:
-    """The keys of a file, a path or s3:// URI, read again when it may have changed."""
+    """The keys of a file, a path or s3:// URI, read again when it may have changed. Raises DrigError for none."""
 
     def __init__(self, file: str) -> None:
         self.file = file
-        self._keys: dict[str, Key] = {}
-        self._read_at = -REREAD_S
+        self._keys = {key.id: key for key in read_keys(file)}
+        self._read_at = time.monotonic()
 
     def find(self, authorization: str | None) -> Key:
         """The key in an Authorization header. Raises Unauthenticated; how it differs is not told."""
@@ -108,7 +109,10 @@ class KeyRing:
 
     def _current(self) -> dict[str, Key]:
         if time.monotonic() - self._read_at >= REREAD_S:
-            self._keys = {key.id: key for key in read_keys(self.file)}
+            try:
+                self._keys = {key.id: key for key in read_keys(self.file)}
+            except DrigError as error:  # S3 is away, or somebody edits the file: those who were known are let in
+                logs.event("keys_unreadable", level=logging.WARNING, reason=str(error))
             self._read_at = time.monotonic()
         return self._keys
 

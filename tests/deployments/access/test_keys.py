@@ -69,6 +69,16 @@ def test_a_revoked_key_is_refused_by_who_runs(file: str, monkeypatch: pytest.Mon
         ring.find(f"Bearer {text}")
 
 
+def test_a_file_that_cannot_be_read_for_a_while_locks_nobody_out(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, text = add_key(file, "shop", [Scope.EDIT])
+    ring = KeyRing(file)
+    monkeypatch.setattr(module, "REREAD_S", 0.0)
+    Path(file).write_text("half a fi")
+    assert ring.find(f"Bearer {text}").name == "shop"
+    with pytest.raises(DrigError):
+        KeyRing(file)
+
+
 def test_what_a_key_may_do() -> None:
     key = Key(id="1", name="shop", scopes=frozenset({Scope.EDIT}), identities=frozenset({"ann"}))
     key.require(Scope.EDIT, "ann")
