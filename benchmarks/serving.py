@@ -4,6 +4,7 @@
     python benchmarks/serving.py cold --identities 1000
     python benchmarks/serving.py batch --device cuda --rig rig256
     python benchmarks/serving.py load --clients 1 4 16 64
+    python benchmarks/serving.py load --clients 16 --requests 10000 --steps 2 --kills 20
 
 The people are random deltas over the base that drig ships, the photos synthetic; everything runs on this machine and
 listens on loopback alone. In `load` every answer is compared with what a bare Editor makes of the same request, and
@@ -344,8 +345,8 @@ def client(
                     tally.wrong += not right
 
 
-def run_load(served: Service, asked: Sequence[Request], clients: int, count: int, *, kill: bool) -> dict[str, Any]:
-    """So many requests from so many clients; a replica dies after a third of them."""
+def run_load(served: Service, asked: Sequence[Request], clients: int, count: int, kills: int) -> dict[str, Any]:
+    """So many requests from so many clients; so many times on the way, evenly, a replica dies."""
     tally, lock, numbers = Tally(), threading.Lock(), iter(range(count))
     threads = [
         threading.Thread(target=client, args=(served, asked, numbers, tally, lock), daemon=True) for _ in range(clients)
@@ -353,11 +354,11 @@ def run_load(served: Service, asked: Sequence[Request], clients: int, count: int
     start = time.perf_counter()
     for thread in threads:
         thread.start()
-    while kill and any(thread.is_alive() for thread in threads):
+    moments = [count * (i + 1) / (kills + 1) for i in range(kills)]
+    while moments and any(thread.is_alive() for thread in threads):
         time.sleep(0.05)
-        if len(tally.seconds) >= count / 3:
-            kill_a_replica()
-            kill = False
+        if len(tally.seconds) >= moments[0] and kill_a_replica():
+            moments.pop(0)
     for thread in threads:
         thread.join()
     total = time.perf_counter() - start
@@ -373,11 +374,14 @@ def run_load(served: Service, asked: Sequence[Request], clients: int, count: int
     }
 
 
-def kill_a_replica() -> None:
-    """As a machine would that goes away."""
+def kill_a_replica() -> bool:
+    """As a machine would that goes away; whether there was one, and not only one that still starts."""
     names = [actor["name"] for actor in ray.util.list_named_actors(all_namespaces=True)]
-    (replica, *_) = [name for name in names if name.startswith("SERVE_REPLICA") and "#EditReplica#" in name]
-    ray.kill(ray.get_actor(replica, namespace="serve"))
+    for name in names:
+        if name.startswith("SERVE_REPLICA") and "#EditReplica#" in name:
+            ray.kill(ray.get_actor(name, namespace="serve"))
+            return True
+    return False
 
 
 def load(options: argparse.Namespace) -> dict[str, Any]:
@@ -387,12 +391,11 @@ def load(options: argparse.Namespace) -> dict[str, Any]:
         asked, bare = requests(served, options.steps)
         print(f"a bare Editor.edit on one thread: {1000 * bare:.0f} ms")
         client(served, asked, iter(range(len(asked))), Tally(), threading.Lock())  # everybody is loaded
-        for kill in (False, True):
+        for kills in (0, options.kills) if options.kills else (0,):
             for clients in options.clients:
-                count = options.requests * max(1, min(clients, 4))
-                row = run_load(served, asked, clients, count, kill=kill)
-                row["over bare, ms"] = round(row["p50 ms"] - 1000 * bare, 1) if clients == 1 and not kill else ""
-                rows.append({"replica": "killed" if kill else "lives", **row})
+                row = run_load(served, asked, clients, options.requests, kills)
+                row["over bare, ms"] = round(row["p50 ms"] - 1000 * bare, 1) if clients == 1 and not kills else ""
+                rows.append({"kills": kills, **row})
                 table(rows[-1:])
     print()
     table(rows)
@@ -403,14 +406,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="file for the numbers")
     commands = parser.add_subparsers(dest="command", required=True)
-    for program, count in ((previews, 100), (cold, 0), (batch, 3), (load, 50)):
+    for program, count in ((previews, 100), (cold, 0), (batch, 3), (load, 100)):
         command = commands.add_parser(program.__name__, help=program.__doc__)
         command.set_defaults(program=program)
         command.add_argument("--json", type=Path, help="file for the numbers")
         if count:
-            command.add_argument(
-                "--requests", type=int, default=count, help="calls of each kind; load: for each client"
-            )
+            command.add_argument("--requests", type=int, default=count, help="calls of each kind; load: of each run")
         if program is not previews:
             command.add_argument("--steps", type=int, default=20, help="of the sampler")
         if program in (cold, load):
@@ -419,6 +420,7 @@ def main() -> None:
             command.add_argument("--deltas", type=int, default=64, help="that a replica has at hand")
         if program is load:
             command.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16, 64])
+            command.add_argument("--kills", type=int, default=1, help="replicas killed in the second half of the runs")
         if program is batch:
             command.add_argument("--device", default="cpu")
             command.add_argument("--threads", type=int, default=1, help="of the CPU")

@@ -7,6 +7,7 @@ A name that is not known is asked for once.
 
 import asyncio
 import logging
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -131,6 +132,7 @@ class Catalogue:
             listed = {name: entry for name, entry in listed.items() if name not in self._forgotten}
             self._known, self._read = listed | learnt, True
         if self._away_since is not None:
+            print("the registry of identities answers again", file=sys.stderr, flush=True)
             logs.event("registry_back", seconds=round(self.stale_seconds, 1), identities=len(listed))
             self._away_since = None
 
@@ -163,6 +165,8 @@ class Catalogue:
         if self._away_since is None:
             self._away_since = time.monotonic()
             reason = " ".join(str(error).split())
+            known = f"{len(self._known)} identities are served as they were known last"
+            print(f"the registry of identities does not answer, {known}: {reason}", file=sys.stderr, flush=True)
             logs.event("registry_away", level=logging.WARNING, reason=reason, identities=len(self._known))
 
     def _keep_fresh(self) -> None:

@@ -84,7 +84,7 @@ def test_the_unknown_are_asked_for_once(registry: Registry, tmp_path: Path) -> N
         version(catalogue, "../x")
 
 
-def test_while_the_registry_is_away_the_known_go_on(registry: Registry) -> None:
+def test_while_the_registry_is_away_the_known_go_on(registry: Registry, capsys: pytest.CaptureFixture[str]) -> None:
     catalogue = Catalogue(registry, fresh=60)
     registry.away = True
     catalogue.refresh()
@@ -103,9 +103,11 @@ def test_while_the_registry_is_away_the_known_go_on(registry: Registry) -> None:
     with pytest.raises(Overloaded, match="'eve' is not among"):
         version(catalogue, "eve")
     assert registry.asked == asked  # nobody waits for a registry that is known to be away
+    assert "2 identities are served as they were known last: nobody at home" in capsys.readouterr().err
     registry.away = False
     catalogue.refresh()
     assert catalogue.stale_seconds == 0
+    assert "answers again" in capsys.readouterr().err
 
 
 def test_an_outage_is_first_seen_by_whoever_asks(registry: Registry) -> None:

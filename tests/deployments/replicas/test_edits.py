@@ -5,7 +5,7 @@ import io
 import json
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Event
 from types import SimpleNamespace
@@ -36,6 +36,8 @@ class WaitingEditor:
     steps_done = 0
     loaded = 0
     batches: list[int] = []  # noqa: RUF012
+    begun = 0
+    """Batches."""
     go = Event()
     """Edits wait for it before their first step."""
 
@@ -63,6 +65,7 @@ class WaitingEditor:
 
     @classmethod
     def edit_together(cls, plans: Sequence[Any], *, steps: int, sampler: str, on_step: Any) -> list[Any]:
+        cls.begun += 1
         cls.go.wait(60)
         cls.batches.append(len(plans))
         for step in range(steps):
@@ -108,7 +111,7 @@ def make_replica(
 ) -> EditReplica:
     monkeypatch.setattr(replica, "_import_editor", lambda: WaitingEditor)
     monkeypatch.setattr(drig.editing, "edit_together", WaitingEditor.edit_together)
-    WaitingEditor.steps_done = WaitingEditor.loaded = 0
+    WaitingEditor.steps_done = WaitingEditor.loaded = WaitingEditor.begun = 0
     WaitingEditor.batches, WaitingEditor.go = [], Event()
     WaitingEditor.go.set()
     return EditReplica(identities.tracking_uri, device, **settings)
@@ -325,14 +328,21 @@ def test_those_who_wait_are_sampled_together(
     people = ["ann", "bob", "ann", "base", "ada", "bob"]
 
     async def all_at_once() -> list[Edited | Refused]:
+        infos = [identities.get(name) for name in people]
+        at_hand = {identity_key(info): await _load(edits, info) for info in infos}
+
+        async def from_cache(key: str) -> Loaded:  # as Serve's
+            return at_hand[key]
+
+        monkeypatch.setattr(edits, "load_editor", from_cache)
         WaitingEditor.go.clear()
-        first = asyncio.create_task(edits.edit(identities.get("ann"), job(seed=99)))
-        while edits._sampling._waiting or not edits._told:
-            await asyncio.sleep(0.01)
+        first = asyncio.create_task(edits.edit(infos[0], job(seed=99)))
+        await _until(lambda: bool(WaitingEditor.begun))
         tasks = [
-            asyncio.create_task(edits.edit(identities.get(name), job(seed=seed, steps=2 if seed == 5 else 1)))
-            for seed, name in enumerate(people)
+            asyncio.create_task(edits.edit(info, job(seed=seed, steps=2 if seed == 5 else 1)))
+            for seed, info in enumerate(infos)
         ]
+        await _until(lambda: len(edits._sampling._waiting) == len(people))
         WaitingEditor.go.set()
         await first
         return list(await asyncio.gather(*tasks))
@@ -341,6 +351,12 @@ def test_those_who_wait_are_sampled_together(
     assert [int(picture(answer)[0, 0, 0]) for answer in answers] == list(range(len(people)))
     assert max(WaitingEditor.batches) == largest
     assert sum(WaitingEditor.batches) == len(people) + 1
+
+
+async def _until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not true():
+            await asyncio.sleep(0.01)
 
 
 def test_the_event_loop_is_free_while_an_edit_runs(edits: EditReplica, identities: Identities) -> None:
