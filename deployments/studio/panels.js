@@ -26,6 +26,8 @@ function choose(tabs, chosen) {
     tab.tabIndex = tab === chosen ? 0 : -1;
     $(tab.getAttribute("aria-controls")).hidden = tab !== chosen;
   }
+  // Where the page scrolls, as on phones, a new panel begins at its top.
+  if (document.scrollingElement.scrollTop > 0) $(chosen.getAttribute("aria-controls")).scrollIntoView({ block: "start" });
 }
 
 /* The heading of a panel. `isChanged(settings)` says whether there is something to reset, and marks the tab. */

@@ -103,6 +103,29 @@ def test_a_small_phone_and_no_motion(browser: Browser, server: Rehearsal, photo:
         assert tab.page.locator(".icon").first.evaluate("(e) => getComputedStyle(e).transitionDuration") == "0s"
 
 
+def test_on_a_phone_the_guide_is_large_while_the_hand_moves(browser: Browser, server: Rehearsal, photo: bytes) -> None:
+    server.step_seconds = 0.05
+    with rehearsing(server) as url, visit(browser, url, PHONE) as tab:
+        page = tab.page
+        tab.upload(photo)
+        frames = page.locator("#frames")
+        expect(frames).to_have_attribute("data-main", "portrait")
+        page.get_by_role("slider", name="Intensity").fill("1.5")
+        expect(frames).to_have_attribute("data-main", "guide")
+        expect(frames).to_have_attribute("data-main", "portrait")  # the hand rests: the edit is refined
+        page.locator("#show-guide").click()
+        expect(frames).to_have_attribute("data-main", "guide")
+        expect(page.locator("#layers")).to_be_visible()
+        expect(page.locator("#edit-now")).to_be_hidden()
+        page.evaluate("scrollTo(0, 400)")
+        page.locator("#tab-head").click()
+        top, bottom = (
+            page.locator(name).evaluate(f"(e) => e.getBoundingClientRect().{edge}")
+            for name, edge in (("#panel-head", "top"), ("#frames", "bottom"))
+        )
+        assert top >= bottom - 8  # a panel begins under the pictures, not behind them
+
+
 def test_the_theme_switch_stays(browser: Browser, server: Rehearsal) -> None:
     with rehearsing(server) as url, visit(browser, url) as tab:
         colour = "getComputedStyle(document.body).backgroundColor"
