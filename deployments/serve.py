@@ -19,7 +19,7 @@ from ray import serve
 
 from deployments.access.door import is_loopback
 from deployments.app import build
-from deployments.settings import ServeConfig
+from deployments.settings import ServeConfig, TrainingPreset
 from drig import config as configs
 from drig.errors import DrigError
 from drig.identities import Identities
@@ -43,7 +43,7 @@ class ServeCommand:
     """Port to listen on. 0 = a free one."""
     keys: str | None = None
     """File of API keys that `drig keys` makes. None = no keys are asked for."""
-    training_preset: str = "tiny"
+    training_preset: TrainingPreset = "tiny"
     """Of `drig personalize`, for identities that are made over HTTP."""
     mark: bool = True
     """Sign every edit, as a C2PA manifest in the file that says what it is."""

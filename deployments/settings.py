@@ -2,11 +2,15 @@
 
 import os
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from drig.errors import DrigError
 from drig.tracking import URI_VARIABLE
+
+TrainingPreset = Literal["tiny", "tiny-full", "paper", "paper-delta"]
+"""Of `drig personalize`."""
 
 
 def _store_of_this_node() -> str:
@@ -46,7 +50,7 @@ class ServeConfig(BaseModel):
     """File of API keys that `drig keys` makes, a path or s3:// URI. None = no keys, and only this machine may ask."""
     work: str = Field(default_factory=lambda: str(Path.home() / ".local" / "share" / "drig" / "jobs"))
     """Folder or s3:// prefix of the jobs: uploads until a job has ended, results for a day."""
-    preset: str = "tiny"
+    preset: TrainingPreset = "tiny"
     """Of `drig personalize`, for identities that are made here."""
     mark: bool = True
     """Sign every edit, as a C2PA manifest in the file that says what it is."""

@@ -195,16 +195,15 @@ def _personalise(
     name = request["identity"]
     if request["album"]:
         album = storage.join(album, request["album"])
-    config = PersonalizeConfig(
-        albums=(f"{name}={album}",),
-        storage=place,
-        workers=1,
-        holdout=HOLDOUT,
-        consent_by=request["consent_by"],
-        force=request["force"],
-        **options,
-    )
-    (result,) = personalize(config, board=board)
+    this_one = {
+        "albums": (f"{name}={album}",),
+        "storage": place,
+        "workers": 1,
+        "holdout": HOLDOUT,
+        "consent_by": request["consent_by"],
+        "force": request["force"],
+    }
+    (result,) = personalize(PersonalizeConfig(**options | this_one), board=board)
     return result
 
 

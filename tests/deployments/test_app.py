@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import numpy as np
@@ -24,7 +24,7 @@ from deployments.api.photos import PORTRAIT_SIZE
 from deployments.app import build
 from deployments.replicas.transport import encode_png
 from deployments.serve import main, serving
-from deployments.settings import ServeConfig
+from deployments.settings import ServeConfig, TrainingPreset
 from drig.data.photos import read_photo, steady_frames
 from drig.diffusion.network import Rig, RigConfig
 from drig.editing import Editor
@@ -38,6 +38,7 @@ from drig.identities import Identities
 from drig.pictures import to_picture
 from drig.provenance import read_mark
 from drig.reading import FaceReader
+from pipelines.personalize import PRESETS
 
 SMALL = RigConfig(
     size=64,
@@ -357,6 +358,10 @@ def test_serve_yaml_is_what_serve_and_the_builder_take(monkeypatch: pytest.Monke
     names = {deployment.name for deployment in application.deployments}
     assert names == {"Ingress", "EditReplica", "FaceReplica", "Sources", "Jobs"}
     assert build(config)._bound_deployment.name == "Ingress"
+
+
+def test_identities_can_be_made_by_every_preset() -> None:
+    assert get_args(TrainingPreset) == tuple(PRESETS)
 
 
 def test_unknown_settings_and_a_missing_store_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -162,7 +162,12 @@ def test_an_identity(ray_local: None, identities: Identities, synthetic_people: 
     training = replace(TRAINING_PRESETS["tiny-stage2-delta"], samples=32, warmup=8, checkpoint_every=16, log_every=8)
 
     async def test() -> None:
-        jobs = Jobs(str(tmp_path / "jobs"), identities.tracking_uri, Videos(), {"training": training})
+        jobs = Jobs(
+            str(tmp_path / "jobs"),
+            identities.tracking_uri,
+            Videos(),
+            {"training": training, "workers": 8, "mirror": False},
+        )
         job = await jobs.add("identity", "", request, files)
         assert await jobs.is_made("ann")
         refused = await ended(jobs, job)
