@@ -13,9 +13,8 @@ from deployments.access.keys import EVERYBODY, AccessError, Key, KeyRing
 from deployments.access.rates import Rates, TooMany
 from deployments.api.errors import Problem, problems
 
-OPEN = ("/v1/options", "/healthz", "/readyz", "/openapi.json")
-"""Paths under which anybody may ask, beside the pages for people, which are all outside of /v1."""
-
+OPEN = ("/v1/options",)
+"""What anybody may ask of the API; health and the pages for people are outside of /v1."""
 
 SMALL = ("/v1/previews", "/v1/jobs/", "/v1/sources/")
 """How paths begin that are asked for again and again, and cost little: see `rates.SMALL_ONES`."""
