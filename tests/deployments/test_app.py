@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Any, get_args
 
 import httpx
@@ -18,12 +19,13 @@ import ray
 import torch
 import yaml
 from pydantic import ValidationError
+from ray import serve
 from ray.serve.schema import ServeDeploySchema
 
 from deployments.api.photos import PORTRAIT_SIZE
 from deployments.app import build
 from deployments.replicas.transport import encode_png
-from deployments.serve import main, serving
+from deployments.serve import APP_NAME, main, serving
 from deployments.settings import ServeConfig, TrainingPreset
 from drig.data.photos import read_photo, steady_frames
 from drig.diffusion.network import Rig, RigConfig
@@ -56,6 +58,7 @@ class Served:
     """A running application, and what it edits with."""
 
     url: str
+    config: ServeConfig
     identities: Identities
     photos: tuple[bytes, bytes]
     """PNG files of two people."""
@@ -113,7 +116,7 @@ def served(ray_local: None, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         tracking_uri=identities.tracking_uri, work=str(folder / "jobs"), credentials=str(folder / "credentials")
     )
     with serving(config, port=0) as url:
-        yield Served(url, identities, (photo_of_a_head(0), photo_of_a_head(1)))
+        yield Served(url, config, identities, (photo_of_a_head(0), photo_of_a_head(1)))
 
 
 def test_a_port_in_use() -> None:
@@ -309,6 +312,26 @@ def test_a_video_without_a_face_says_so(served: Served) -> None:
         job = httpx.get(f"{served.url}/v1/jobs/{job['id']}", timeout=60).json()
     assert job["state"] == "failed"
     assert "none of the 1 frames" in job["problems"][0]["what"]
+
+
+def test_the_application_is_upgraded_and_no_request_fails(served: Served) -> None:
+    upgraded, statuses = Event(), list[int]()
+
+    def ask() -> None:
+        while not upgraded.is_set():
+            statuses.append(served.edit(served.photos[0], steps="1").status_code)
+
+    with ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(ask) for _ in range(2)]
+        serve.run(build(served.config.model_copy(update={"sources_mib": 64})), name=APP_NAME)
+        before = len(statuses)
+        while len(statuses) < before + 4:
+            time.sleep(0.1)
+        upgraded.set()
+        for one in asked:
+            one.result()
+    assert set(statuses) == {200}
+    assert before > 0
 
 
 def test_health_is_answered_during_edits_and_too_many_are_turned_away(served: Served) -> None:
