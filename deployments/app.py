@@ -35,6 +35,9 @@ from drig.forgetting import forget
 from drig.identities import Identities
 from drig.provenance import Marker
 
+GRACE_S = 120.0
+"""How long a replica may end what it has when it is replaced; an ingress waits meanwhile for new ones that edit."""
+
 
 @serve.ingress()
 class Ingress:
@@ -110,9 +113,14 @@ def build(config: ServeConfig) -> Application:
         # One batch runs, the next is there already when it ends; and videos are between them.
         max_ongoing_requests=2 * batch + VIDEOS,
         max_queued_requests=16,
+        graceful_shutdown_timeout_s=GRACE_S,
     )(Editing)
     faces = serve.deployment(
-        name="FaceReplica", ray_actor_options={"num_cpus": 0.5}, max_ongoing_requests=8, max_queued_requests=64
+        name="FaceReplica",
+        ray_actor_options={"num_cpus": 0.5},
+        max_ongoing_requests=8,
+        max_queued_requests=64,
+        graceful_shutdown_timeout_s=GRACE_S,
     )(Faces)
     # One, since it is what it remembers; it only hands out what it was given.
     sources = serve.deployment(
@@ -124,7 +132,11 @@ def build(config: ServeConfig) -> Application:
     )(LongJobs)
     # The ingress only waits, so it takes many more requests than can be edited: health checks must always get in.
     ingress = serve.deployment(
-        name="Ingress", ray_actor_options={"num_cpus": 0.1}, max_ongoing_requests=256, max_queued_requests=256
+        name="Ingress",
+        ray_actor_options={"num_cpus": 0.1},
+        max_ongoing_requests=256,
+        max_queued_requests=256,
+        graceful_shutdown_timeout_s=GRACE_S,
     )(Ingress)
     kept = sources.bind(int(config.sources_mib * MIB), float(EXPIRES_IN))
     editing = edits.bind(config.tracking_uri, device, rigs=config.editors_per_replica, batch=batch)
