@@ -54,5 +54,6 @@ function start() {
     const typing = event.target.matches?.("input:not([type=range], [type=radio], [type=checkbox]), textarea, select");
     if (event.key.toLowerCase() === "b" && !event.ctrlKey && !event.metaKey && !typing && !document.querySelector("dialog[open]")) toggleCompare();
   });
+  $("choose").disabled = false; // before, a click would be lost
   document.documentElement.dataset.ready = "true"; // tests wait for it
 }
