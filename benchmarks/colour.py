@@ -61,7 +61,8 @@ def people(runs: Path) -> Iterator[tuple[Rig, dict[str, Photos]]]:
     for folder in sorted((runs / "people").glob("person_*")):
         weights, base = folder / "weights.safetensors", runs / "stage1" / "weights.safetensors"
         editor = Editor.load(weights, base=base)
-        trained = set(json.loads((folder / "photos.json").read_text()))
+        report = json.loads((folder / "result.json").read_text())["album"]
+        trained = set(report["used"]) - set(report["held_out"])
         album = sorted((runs / "albums" / folder.name).glob("*.png"))
         kinds = {
             "held out": [file for file in album if file.name not in trained],

@@ -269,12 +269,13 @@ def _s3_errors(place: str | Path) -> Iterator[None]:
         raise DrigError(
             f"{place}: no AWS credentials were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile."
         ) from error
-    except ClientError as error:
-        code = error.response.get("Error", {}).get("Code", "")
-        kind = MissingFile if code == "NoSuchKey" else DrigError
-        raise kind(f"{place}: {_S3_CODES.get(code, error)}") from error
-    except (BotoCoreError, Boto3Error) as error:  # an endpoint that does not answer, a failed transfer
-        raise DrigError(f"{place}: {error}") from error
+    except (ClientError, BotoCoreError, Boto3Error) as error:
+        cause = error if isinstance(error, ClientError) else error.__context__  # of a failed transfer
+        if isinstance(cause, ClientError):
+            code = cause.response.get("Error", {}).get("Code", "")
+            kind = MissingFile if code == "NoSuchKey" else DrigError
+            raise kind(f"{place}: {_S3_CODES.get(code, cause)}") from error
+        raise DrigError(f"{place}: {error}") from error  # an endpoint that does not answer
 
 
 @contextmanager

@@ -1,11 +1,11 @@
 """Training for as long as photos that it does not see are reconstructed better."""
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from drig import storage
 from drig.training.loop import TrainingResult
 
 
@@ -38,8 +38,6 @@ def train_while_better(
         assert result.weights is not None, "nothing asks the loop to stop in between"
         value = measure(result.weights)
         if best is None or value > best["value"]:
-            shutil.copyfile(result.weights, weights)
+            storage.upload_file(result.weights, weights)
         curve.append({"samples": result.samples_seen, "value": value, "metrics": result.metrics})
-        temporary = record.with_suffix(".tmp")
-        temporary.write_text(json.dumps(curve, indent=2))
-        temporary.replace(record)
+        storage.write_bytes(record, json.dumps(curve, indent=2).encode())

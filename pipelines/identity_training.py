@@ -3,6 +3,7 @@
 Runs without Ray; `pipelines/personalize.py` runs many of these at once.
 """
 
+import hashlib
 import json
 import shutil
 import time
@@ -29,14 +30,16 @@ from drig.personalization import album_dataset, fit_album, own_editor
 from drig.pictures import Picture, buffer_pictures, contact_sheet
 from drig.reading import Face
 from drig.training.config import TrainingConfig
-from drig.training.loop import WEIGHTS, TrainingResult, train
+from drig.training.loop import WEIGHTS, OnCheckpoint, OnProgress, TrainingResult, train
 from pipelines.album_list import fingerprint
 from pipelines.early_stopping import train_while_better
 from pipelines.time_budget import TimeBudget
+from pipelines.training_backup import backed_up
 
 RESULT = "result.json"
 SHEET = "sheet.png"
-PHOTOS, TRAINING = "photos.json", "training"
+TRAINING = "training"
+"""Folder of checkpoints, in one for each album that was begun with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,8 +140,9 @@ def train_identity(
     minutes: float | None = None,
     force: bool = False,
     live: LiveVersion | None = None,
+    backup: str | None = None,
     device: str = "cpu",
-    on_progress: Callable[[int, dict[str, float]], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> IdentityResult:
     """Personalise the rig in `base`; leaves weights.safetensors (mean shape inside), sheet.png and result.json in
     `folder`.
@@ -151,9 +155,10 @@ def train_identity(
     minutes: of training, at most; the weights are those of then. Counted over interruptions.
     force: train although the album doctor finds faults.
     live: what to compare with on the held-out photos.
+    backup: s3:// prefix that gets the checkpoints too, under `training`, for another machine to go on from.
 
-    Called again after an interruption, it goes on from the newest checkpoint in `folder`; with a changed album it
-    begins anew; when all is done it returns the result. Raises DrigError for an album that cannot be used.
+    Called again after an interruption, it goes on from the newest checkpoint in `folder` or `backup`; with a changed
+    album it begins anew; when all is done it returns the result. Raises DrigError for an album that cannot be used.
     """
     started, cpu_started = time.monotonic(), time.process_time()
     mark = fingerprint(source)
@@ -164,7 +169,7 @@ def train_identity(
     album, faces = _examined(source, editor, aligned=aligned, force=force)
     held = hold_out(len(faces), holdout)
     kept = [i for i in range(len(faces)) if i not in held]
-    _begin(folder, mark, [album.keys[i] for i in kept])
+    workdir = _workdir(folder, mark, [album.keys[i] for i in kept])
     shown = held or kept[:2]
     before = [editor.edit(faces[i]).image for i in shown]
     editor.mean_shape = mean_shape(FaceCodes.cat([faces[i].codes for i in kept]))
@@ -177,12 +182,13 @@ def train_identity(
         return found.psnr
 
     items = album_dataset(editor, [faces[i] for i in kept], mirror=mirror)
-    budget = TimeBudget(folder / TRAINING / "minutes.txt", minutes)
-    train_to = _trainer(editor, items, training, budget, folder / TRAINING, on_progress)
-    if early_stop and held:
-        result = train_while_better(train_to, measure, total=training.total, every=early_stop, folder=folder / TRAINING)
-    else:
-        result = train_to(training.samples)
+    with backed_up(workdir, storage.join(backup, TRAINING, workdir.name) if backup else None) as on_checkpoint:
+        budget = TimeBudget(workdir / "minutes.txt", minutes)
+        train_to = _trainer(editor, items, training, budget, workdir, on_progress, on_checkpoint)
+        if early_stop and held:
+            result = train_while_better(train_to, measure, total=training.total, every=early_stop, folder=workdir)
+        else:
+            result = train_to(training.samples)
     assert result.weights is not None
     own = own_editor(editor, result.weights)
     own.save(folder / WEIGHTS)
@@ -231,7 +237,8 @@ def _trainer(
     training: TrainingConfig,
     budget: TimeBudget,
     workdir: Path,
-    on_progress: Callable[[int, dict[str, float]], None] | None,
+    on_progress: OnProgress | None,
+    on_checkpoint: OnCheckpoint | None,
 ) -> Callable[[int], TrainingResult]:
     """Trains on to so many samples in all, or less when the time is spent; no less than the warm-up."""
     seen = 0
@@ -250,6 +257,7 @@ def _trainer(
             items,
             workdir=workdir,
             on_progress=progress,
+            on_checkpoint=on_checkpoint,
             should_stop=lambda: budget.is_spent and seen >= max(1, training.warmup),
         )
 
@@ -260,12 +268,13 @@ def _trainer(
     return train_to
 
 
-def _begin(folder: Path, mark: str, keys: Sequence[str]) -> None:
-    """Note which album and photos are trained on; what was begun with others is of no use."""
-    file, wanted = folder / PHOTOS, {"fingerprint": mark, "trained_on": list(keys)}
-    if file.exists() and json.loads(file.read_bytes()) != wanted:
-        shutil.rmtree(folder / TRAINING, ignore_errors=True)
-    storage.write_bytes(file, json.dumps(wanted).encode())
+def _workdir(folder: Path, mark: str, keys: Sequence[str]) -> Path:
+    """That of the training on these photos; what was begun with others is of no use and goes."""
+    name = hashlib.sha256("\n".join([mark, *keys]).encode()).hexdigest()[:16]
+    for other in (folder / TRAINING).glob("*"):
+        if other.name != name:
+            shutil.rmtree(other)
+    return folder / TRAINING / name
 
 
 def _compare(live: LiveVersion, own: Editor, album: Album, made: Mapping[int, Picture]) -> Comparison | None:

@@ -36,7 +36,15 @@ from pipelines.album_list import AlbumPlace, find_albums, fingerprint
 from pipelines.cluster import ClusterConfig, ray_cluster, use_gpu
 from pipelines.fleet import run_fleet
 from pipelines.identity_queue import IdentityQueue
-from pipelines.identity_training import RESULT, SHEET, IdentityResult, LiveVersion, read_result, train_identity
+from pipelines.identity_training import (
+    RESULT,
+    SHEET,
+    TRAINING,
+    IdentityResult,
+    LiveVersion,
+    read_result,
+    train_identity,
+)
 from pipelines.progress import Board, board_bar
 from pipelines.run_folder import absolute, alone, open_run, settings, work_folder
 
@@ -260,7 +268,8 @@ def personalize_one(job: Job, name: str, album: str, device: str) -> IdentityRes
     config, place = job.config, storage.join(job.config.storage, name)
     folder = work_folder(place)
     with alone(folder), job.tracker.run(name, key=place, parent=job.run, tags={"identity": name}) as run:
-        if done := _done(place, fingerprint(album)):  # by the worker of a driver that was killed
+        if done := _done(place, fingerprint(album)):  # by a worker, or for a driver, that was killed then
+            _drop_backup(place)
             return done
 
         def report(samples: int, metrics: dict[str, float]) -> None:
@@ -281,6 +290,7 @@ def personalize_one(job: Job, name: str, album: str, device: str) -> IdentityRes
             aligned=config.aligned,
             live=_live(identities, name),
             folder=folder,
+            backup=place if storage.is_s3(place) else None,
             device=device,
             on_progress=report,
         )
@@ -298,9 +308,16 @@ def personalize_one(job: Job, name: str, album: str, device: str) -> IdentityRes
         if storage.is_s3(place):
             storage.upload_folder(folder, place)
             shutil.rmtree(folder)
-        storage.write_bytes(storage.join(place, RESULT), result.to_json())  # last: with it the person is done
+        storage.write_bytes(storage.join(place, RESULT), result.to_json())  # with it the person is done
+        _drop_backup(place)
     job.board.put({name: config.training.total})
     return result
+
+
+def _drop_backup(place: str) -> None:
+    """Like the checkpoints on the machine, it is four times the weights, and its work is done."""
+    if storage.is_s3(place):
+        storage.remove(storage.join(place, TRAINING))
 
 
 def _live(identities: Identities, name: str) -> LiveVersion | None:

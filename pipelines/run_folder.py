@@ -72,7 +72,7 @@ def alone(folder: Path) -> Iterator[None]:
 def work_folder(place: str) -> Path:
     """Where work on `place` is done: there or, where that is on S3, in a folder on this node's disk.
 
-    There a restarted worker finds its checkpoints; if the node is lost they are too, and the work begins anew.
+    There a restarted worker finds its checkpoints, as long as the node is there.
     """
     if not storage.is_s3(place):
         return Path(place)

@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 FORMAT = "drig-checkpoint-1"
 PREFIX = "checkpoint_"
+PROGRESS = "progress.json"
 
 
 @dataclass
@@ -85,7 +86,7 @@ def save(workdir: Path, state: State) -> Path:
             "metrics": state.metrics,
             "files": {path.name: _digest(path) for path in sorted(temporary.iterdir())},
         }
-        (temporary / "progress.json").write_text(json.dumps(progress, indent=2))
+        (temporary / PROGRESS).write_text(json.dumps(progress, indent=2))
         shutil.rmtree(folder, ignore_errors=True)  # a damaged one of the same age, passed over by restore
         temporary.rename(folder)
     except OSError as error:
@@ -147,9 +148,9 @@ def restore(workdir: Path, state: State) -> None:
 
 def _read_progress(folder: Path) -> dict[str, Any]:
     """progress.json of an intact checkpoint; ValueError, KeyError or OSError for any other."""
-    progress = json.loads((folder / "progress.json").read_text())
+    progress = json.loads((folder / PROGRESS).read_text())
     if not isinstance(progress, dict) or progress["format"] != FORMAT:
-        raise ValueError(f"progress.json is not of format {FORMAT}")
+        raise ValueError(f"{PROGRESS} is not of format {FORMAT}")
     for name, digest in progress["files"].items():
         if _digest(folder / name) != digest:
             raise ValueError(f"{name} is not as it was written")

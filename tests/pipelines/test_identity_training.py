@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from drig.data.albums import load_album
 from drig.data.photos import save_png
@@ -68,7 +69,7 @@ def test_leaves_a_rig_with_the_mean_shape_inside(base: Path, album: Path, tmp_pa
     changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"denoisingUNet"}
     left = sorted(path.name for path in tmp_path.iterdir())
-    assert left == ["photos.json", "result.json", "sheet.png", "weights.safetensors"]
+    assert left == ["result.json", "sheet.png", "weights.safetensors"]
     assert read_result(str(tmp_path)) == result
     assert IdentityResult.from_json(result.to_json()) == result
     assert set(result.measures()) == {"before_psnr", "before_ssim", "after_psnr", "after_ssim"}
@@ -98,8 +99,8 @@ def test_early_stopping_takes_the_best_of_the_curve(
     curves: list[list[float]] = []
 
     def watch(samples: int, metrics: dict[str, float]) -> None:
-        record = tmp_path / "training" / "curve.json"
-        curves.append([point["value"] for point in json.loads(record.read_text())] if record.exists() else [])
+        records = [json.loads(file.read_text()) for file in tmp_path.glob("training/*/curve.json")]
+        curves.extend([point["value"] for point in record] for record in records)
 
     result = run(base, album, tmp_path, training, early_stop=4, on_progress=watch)
     assert result.samples < 16
@@ -120,7 +121,7 @@ def kill_at_12(samples: int, metrics: dict[str, float]) -> None:
 def run_until_12(base: Path, album: Path, folder: Path) -> None:
     with pytest.raises(Killed):
         run(base, album, folder, on_progress=kill_at_12)
-    assert [path.name for path in (folder / "training").iterdir()] == ["checkpoint_000000000008"]
+    assert [path.name for path in folder.glob("training/*/*")] == ["checkpoint_000000000008"]
 
 
 def test_interrupted_training_goes_on_to_the_same_rig(base: Path, album: Path, tmp_path: Path) -> None:
@@ -129,6 +130,30 @@ def test_interrupted_training_goes_on_to_the_same_rig(base: Path, album: Path, t
     run_until_12(base, album, parts)
     run(base, album, parts)
     expected, found = (Editor.load(folder / "weights.safetensors").rig.state_dict() for folder in (whole, parts))
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("early_stop", [None, 8])
+def test_where_the_machine_is_lost_another_goes_on_from_s3(
+    base: Path, album: Path, bucket: str, tmp_path: Path, early_stop: int | None
+) -> None:
+    seen: list[int] = []
+
+    def watch(samples: int, metrics: dict[str, float]) -> None:
+        seen.append(samples)
+        kill_at_12(samples, metrics)
+
+    training, options = replace(TRAINING, delta_rank=2), {"early_stop": early_stop, "backup": f"{bucket}/ann"}
+    whole = run(base, album, tmp_path / "whole", training, early_stop=early_stop)
+    with pytest.raises(Killed):
+        run(base, album, tmp_path / "lost", training, on_progress=watch, **options)
+    other = run(
+        base, album, tmp_path / "other", training, on_progress=lambda samples, _: seen.append(samples), **options
+    )
+    assert seen[:4] == [4, 8, 12, 12]
+    assert (other.samples, other.album) == (whole.samples, whole.album)
+    expected, found = (load_file(tmp_path / name / "weights.safetensors") for name in ("whole", "other"))
     for name, tensor in expected.items():
         torch.testing.assert_close(found[name], tensor, rtol=1e-4, atol=1e-5)
 

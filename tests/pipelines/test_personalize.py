@@ -5,7 +5,7 @@ import shutil
 from collections import defaultdict
 from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, cast
 from unittest.mock import Mock, patch
 
@@ -147,6 +147,17 @@ def test_a_killed_driver_s_worker_may_have_finished(job: Job, people: Path, monk
     done = module.personalize_one(job, "ann", str(people / "ann"), "cpu")
     monkeypatch.setattr(module, "train_identity", None)
     assert module.personalize_one(job, "ann", str(people / "ann"), "cpu") == done
+
+
+def test_on_s3_the_backup_goes_when_the_person_is_done(job: Job, people: Path, bucket: str) -> None:
+    """Also where the worker was killed before it could delete it."""
+    job, place = replace(job, config=replace(job.config, storage=bucket)), f"{bucket}/ann"
+    done = module.personalize_one(job, "ann", str(people / "ann"), "cpu")
+    files = {PurePosixPath(file).name for file in storage.list_files(place)}
+    assert files == {"result.json", "sheet.png", "weights.safetensors"}
+    storage.write_bytes(f"{place}/training/0/checkpoint_1/rig.safetensors", b"left")
+    assert module.personalize_one(job, "ann", str(people / "ann"), "cpu") == done
+    assert not storage.exists(f"{place}/training")
 
 
 def test_what_was_trained_and_not_registered_is_registered_once(
