@@ -355,12 +355,12 @@ def run_load(served: Service, asked: Sequence[Request], clients: int, count: int
     for thread in threads:
         thread.start()
     moments = [count * (i + 1) / (kills + 1) for i in range(kills)]
-    while moments and any(thread.is_alive() for thread in threads):
-        time.sleep(0.05)
-        if len(tally.seconds) >= moments[0] and kill_a_replica():
-            moments.pop(0)
-    for thread in threads:
-        thread.join()
+    with tqdm(total=count, desc=f"{clients} clients", unit="edit", leave=False) as bar:
+        while any(thread.is_alive() for thread in threads):
+            time.sleep(0.05)
+            bar.update(len(tally.seconds) - bar.n)
+            if moments and len(tally.seconds) >= moments[0] and kill_a_replica():
+                moments.pop(0)
     total = time.perf_counter() - start
     statuses = {"200": tally.statuses.pop("200", 0), "503": tally.statuses.pop("503", 0)}
     return {
@@ -391,7 +391,7 @@ def load(options: argparse.Namespace) -> dict[str, Any]:
         asked, bare = requests(served, options.steps)
         print(f"a bare Editor.edit on one thread: {1000 * bare:.0f} ms")
         client(served, asked, iter(range(len(asked))), Tally(), threading.Lock())  # everybody is loaded
-        for kills in (0, options.kills) if options.kills else (0,):
+        for kills in options.kills:
             for clients in options.clients:
                 row = run_load(served, asked, clients, options.requests, kills)
                 row["over bare, ms"] = round(row["p50 ms"] - 1000 * bare, 1) if clients == 1 and not kills else ""
@@ -420,7 +420,9 @@ def main() -> None:
             command.add_argument("--deltas", type=int, default=64, help="that a replica has at hand")
         if program is load:
             command.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16, 64])
-            command.add_argument("--kills", type=int, default=1, help="replicas killed in the second half of the runs")
+            command.add_argument(
+                "--kills", type=int, nargs="+", default=[0, 1], help="replicas killed on the way, by run"
+            )
         if program is batch:
             command.add_argument("--device", default="cpu")
             command.add_argument("--threads", type=int, default=1, help="of the CPU")

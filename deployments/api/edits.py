@@ -13,7 +13,7 @@ from pydantic import Field
 
 from deployments.api.backend import Backend
 from deployments.api.bodies import FORM, JsonRoute, require_form
-from deployments.api.errors import Problem, Refusal, as_problems, documented, refusal
+from deployments.api.errors import Problem, Refusal, as_refusal, documented, refusal
 from deployments.api.fields import Base64, ControlFields, Fields, Modes, Sampler, to_base64
 from deployments.api.gate import Caller, Gate
 from deployments.api.photos import Given, find, given, require_source
@@ -150,9 +150,10 @@ class Desk:
                 raise refusal(found)
             yield _event("result", await self._report(ready, found))
         except Exception as error:
-            problems = [problem.model_dump(exclude_none=True) for problem in as_problems(error)]
-            yield _event("problem", {"problems": problems})
-            if not isinstance(error, Refusal):
+            refused = as_refusal(error)
+            problems = [problem.model_dump(exclude_none=True) for problem in refused.problems]
+            yield _event("problem", {"status": refused.status, "problems": problems})
+            if refused is not error:
                 raise  # for the server's log
         finally:
             await _close(answers)
@@ -233,7 +234,7 @@ def router(backend: Backend, catalogue: Catalogue, gate: Gate, *, limit: int) ->
         """As /v1/edits, answered in server-sent events.
 
         `progress` {step, steps, image} after each step, then `result`, the JSON answer of /v1/edits, or `problem`
-        {problems}. A client that hangs up ends the edit.
+        {status, problems}. A client that hangs up ends the edit.
         """
         return await desk.stream(await _of_form(form, caller))
 

@@ -17,6 +17,15 @@ from drig.errors import DrigError
 from drig.identities import UnknownIdentity
 
 RETRY_AFTER_SECONDS = 2
+_STATUSES: dict[type, int] = {
+    DrigError: 422,
+    UnknownIdentity: 404,
+    UnknownJob: 404,
+    TooLargeUpload: 413,
+    UnsupportedUpload: 415,
+    TooManyJobs: 503,
+}
+"""What the exceptions of the work are to HTTP; the closest class counts."""
 
 
 class Problem(BaseModel):
@@ -67,57 +76,33 @@ def answer_errors(app: FastAPI, most_mib: Callable[[str], float]) -> None:
         fields = _fields_of(request)
         return problems(422, *(_from_pydantic(one, fields) for one in error.errors()))
 
-    @app.exception_handler(Refusal)
-    async def refused(request: Request, error: Refusal) -> JSONResponse:
-        return problems(error.status, *error.problems, headers=error.headers)
-
-    @app.exception_handler(UnknownIdentity)
-    async def unknown(request: Request, error: UnknownIdentity) -> JSONResponse:
-        return problems(404, Problem(what=str(error), do="GET /v1/identities lists what there is"))
-
-    @app.exception_handler(DrigError)
-    async def unusable(request: Request, error: DrigError) -> JSONResponse:
-        return problems(422, Problem(what=str(error)))
-
-    @app.exception_handler(AccessError)
-    async def forbidden(request: Request, error: AccessError) -> JSONResponse:
-        return problems(error.status, Problem(what=str(error)))
-
-    @app.exception_handler(UnsupportedUpload)
-    async def unsupported(request: Request, error: UnsupportedUpload) -> JSONResponse:
-        return problems(415, Problem(what=str(error)))
-
-    @app.exception_handler(TooLargeUpload)
-    async def oversized(request: Request, error: TooLargeUpload) -> JSONResponse:
-        return problems(413, Problem(what=str(error)))
-
-    @app.exception_handler(UnknownJob)
-    async def unknown_job(request: Request, error: UnknownJob) -> JSONResponse:
-        return problems(404, Problem(what=str(error)))
-
-    @app.exception_handler(TooManyJobs)
-    async def too_many_jobs(request: Request, error: TooManyJobs) -> JSONResponse:
-        return problems(503, Problem(what=str(error)), headers={"Retry-After": "60"})
-
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
         if error.status_code == 413:
             return too_large(most_mib(request.url.path))
         return problems(error.status_code, Problem(what=str(error.detail)), headers=dict(error.headers or {}))
 
-    @app.exception_handler(Exception)
-    async def unexpected(request: Request, error: Exception) -> JSONResponse:
-        # Starlette raises the error again after this answer, so that the server logs it.
-        return problems(500, Problem(what="this failed on the server", do="see its log; trying again may help"))
+    async def refused(request: Request, error: Exception) -> JSONResponse:
+        # Of what nobody foresaw: Starlette raises it again after this answer, so that the server logs it.
+        found = as_refusal(error)
+        return problems(found.status, *found.problems, headers=found.headers)
+
+    for kind in (Refusal, AccessError, *_STATUSES, Exception):
+        app.add_exception_handler(kind, refused)
 
 
-def as_problems(error: Exception) -> list[Problem]:
-    """An exception's problems, for answers whose status is sent already."""
+def as_refusal(error: Exception) -> Refusal:
+    """What an exception of the work is answered with, also where the status of the answer is sent already."""
     if isinstance(error, Refusal):
-        return list(error.problems)
-    if isinstance(error, DrigError):
-        return [Problem(what=str(error))]
-    return [Problem(what="this failed on the server", do="see its log; trying again may help")]
+        return error
+    if isinstance(error, AccessError):
+        return Refusal(error.status, Problem(what=str(error)))
+    status = next((_STATUSES[kind] for kind in type(error).__mro__ if kind in _STATUSES), None)
+    if status is None:
+        return Refusal(500, Problem(what="this failed on the server", do="see its log; trying again may help"))
+    do = "GET /v1/identities lists what there is" if isinstance(error, UnknownIdentity) else None
+    headers = {"Retry-After": "60"} if status == 503 else {}
+    return Refusal(status, Problem(what=str(error), do=do), headers=headers)
 
 
 def problems(status: int, *problems: Problem, headers: dict[str, str] | None = None) -> JSONResponse:

@@ -82,7 +82,7 @@ async function refine(entry, photo, signal) {
   for await (const { event, data } of stream("v1/edits:stream", { json: editRequestOf(entry.settings, photo), signal })) {
     if (signal.aborted) return;
     if (event === "progress") await progress(data);
-    if (event === "problem") throw new Refusal(data.status ?? 422, data.problems);
+    if (event === "problem") throw new Refusal(data.status, data.problems);
     if (event === "result") {
       entry.forget();
       entry.whole = null;

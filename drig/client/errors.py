@@ -78,7 +78,12 @@ def error_of(response: httpx.Response) -> ServerError:
     except (ValueError, KeyError, TypeError):  # of a proxy on the way, or no drig server at all
         what = f"{response.request.url} answered {response.status_code} {response.reason_phrase}"
         problems = [Problem(what, do="check that the address is that of a drig server")]
-    return _OF_STATUS.get(response.status_code, ServerError)(response.status_code, problems)
+    return refused(response.status_code, problems)
+
+
+def refused(status: int, problems: Sequence[Problem]) -> ServerError:
+    """The error of an HTTP status."""
+    return _OF_STATUS.get(status, ServerError)(status, problems)
 
 
 def unreachable(url: str, error: Exception) -> Unreachable:

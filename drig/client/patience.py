@@ -9,7 +9,7 @@ import httpx
 
 from drig.client import answers
 from drig.client.answers import Edited, Job, Progress
-from drig.client.errors import Busy, JobFailed, ServerError, error_of, problems_of
+from drig.client.errors import Busy, JobFailed, error_of, problems_of, refused
 
 KEY_VARIABLE = "DRIG_API_KEY"
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -61,7 +61,7 @@ class Events:
             return None
         content = json.loads(value)
         if self._event == "problem":
-            raise ServerError(422, problems_of(content["problems"]))
+            raise refused(content["status"], problems_of(content["problems"]))
         return answers.edited(content) if self._event == "result" else answers.progress(content)
 
 

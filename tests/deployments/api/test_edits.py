@@ -182,7 +182,9 @@ def test_what_goes_wrong_before_and_after_the_first_event(client: TestClient, ba
     backend.answer = Overloaded()
     response = client.post("/v1/edits:stream", files={"source": SOURCE})
     assert [name for name, _ in events(response)] == ["progress", "progress", "problem"]
-    assert "waiting" in events(response)[-1][1]["problems"][0]["what"]
+    told = events(response)[-1][1]
+    assert told["status"] == 503
+    assert "waiting" in told["problems"][0]["what"]
 
 
 def test_a_deadline_on_the_way(client: TestClient, backend: FakeBackend) -> None:
