@@ -4,7 +4,6 @@ The proof is a search, not a list of what was deleted: everything that was their
 SHA-256) before it goes, and afterwards every folder where copies of it could be is gone through for the same content.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -132,7 +131,7 @@ def _search_files(places: Sequence[str], theirs: Sequence[str], known: set[Conte
             continue
         for file, size in storage.file_sizes(place).items():
             inside = any(file.startswith(folder.rstrip("/") + "/") for folder in theirs)
-            if inside or (size in sizes and (size, _sha256(file)) in known):
+            if inside or (size in sizes and (size, storage.sha256(file)) in known):
                 yield file
 
 
@@ -148,7 +147,7 @@ def _contents(place: str) -> Iterator[Content]:
     if storage.exists(place):
         for file, size in storage.file_sizes(place).items():
             if Path(file).name not in SETTINGS and size:
-                yield size, _sha256(file)
+                yield size, storage.sha256(file)
 
 
 def _contents_of_run(identities: Identities, run: "Run") -> Iterator[Content]:
@@ -156,7 +155,7 @@ def _contents_of_run(identities: Identities, run: "Run") -> Iterator[Content]:
     for path in _walk(repository):
         if PurePosixPath(path).name not in SETTINGS:
             file = Path(repository.download_artifacts(path))  # type: ignore[no-untyped-call]
-            yield file.stat().st_size, _sha256(str(file))
+            yield file.stat().st_size, storage.sha256(str(file))
 
 
 def _walk(repository: "ArtifactRepository", folder: str | None = None) -> Iterator[str]:
@@ -173,13 +172,6 @@ def _repository(identities: Identities, run: "Run") -> "ArtifactRepository":
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     return get_artifact_repository(str(run.info.artifact_uri), tracking_uri=identities.tracking_uri)
-
-
-def _sha256(file: str) -> str:
-    if storage.is_s3(file):
-        return hashlib.sha256(storage.read_bytes(file)).hexdigest()
-    with Path(file).open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _count(number: int, thing: str) -> str:

@@ -6,7 +6,6 @@ is found by the hash of its tensors: new ones can be registered while people of 
 """
 
 import difflib
-import hashlib
 import json
 import os
 import re
@@ -17,11 +16,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError, safe_open
-
+from drig import storage
 from drig.errors import DrigError
 from drig.shipped_base import SHIPPED_BASE
 from drig.tracking import connect, experiment_id, store_errors
+from drig.weights_file import base_of, rig_size
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -179,7 +178,7 @@ class Identities:
             self.cache.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=self.cache) as folder:
                 downloaded = _read(files, info.file, folder)
-                if _sha256(downloaded) != info.sha256:
+                if storage.sha256(downloaded) != info.sha256:
                     raise DrigError(
                         f"the weights of {info.name} version {info.version} changed after they were registered"
                     )
@@ -240,7 +239,7 @@ class Identities:
     ) -> int:
         """The number of the version that has these weights, made if there is none."""
         check_name(name)
-        size, sha256, base = _rig_size(weights), _sha256(weights), _base_hash(name, weights)
+        size, sha256, base = rig_size(weights), storage.sha256(weights), _base_hash(name, weights)
         if base and name != BASE:
             self._base(base)
         if same := self._versions(name, sha256, base):
@@ -421,36 +420,15 @@ def _read(files: "ArtifactRepository", name: str, folder: str | None) -> Path:
         raise DrigError(f"the store has lost {name} of {files.artifact_uri} ({error}); register it again") from error
 
 
-def _rig_size(weights: Path) -> int:
-    """Side in pixels, from the header of a file of a rig or a delta."""
-    try:
-        return int(json.loads(_header(weights)["config"])["size"])
-    except (OSError, SafetensorError, TypeError, KeyError, ValueError) as error:
-        raise DrigError(
-            f"{weights} is not the weights of a rig ({type(error).__name__}: {error}); give the .safetensors file that "
-            f"training wrote"
-        ) from None
-
-
 def _base_hash(name: str, weights: Path) -> str | None:
     """What ties deltas and their base together: a delta's header names its base, a base's tensors are hashed."""
-    over = _header(weights).get("base")
+    over = base_of(weights)
     if name != BASE:
         return over
     if over is not None:
         raise DrigError(f"{weights} is a delta and cannot be the base rig; give the weights of a whole rig")
-    from drig.diffusion.deltas import content_hash  # brings PyTorch, which the ingress does without
+    from drig.diffusion.deltas import content_hash  # brings PyTorch, which an ingress does without
     from drig.diffusion.weights import EXTRA, in_full, read_file
 
     _, tensors = read_file(weights)
     return content_hash({name: tensor for name, tensor in in_full(tensors).items() if not name.startswith(EXTRA)})
-
-
-def _header(weights: Path) -> dict[str, str]:
-    with safe_open(weights, framework="np") as file:
-        return dict(file.metadata())
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,6 +6,7 @@ What S3 refuses for the moment, and what breaks on the way, is tried again, with
 """
 
 import functools
+import hashlib
 import io
 import itertools
 import os
@@ -71,6 +72,14 @@ def write_bytes(place: str | Path, content: bytes) -> None:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def sha256(place: str | Path) -> str:
+    """Of the content of a file or object, in hexadecimal digits. Raises MissingFile and DrigError as `read_bytes`."""
+    if is_s3(place):
+        return hashlib.sha256(read_bytes(place)).hexdigest()
+    with _os_errors(place, "read"), Path(place).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def exists(place: str | Path) -> bool:

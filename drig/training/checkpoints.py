@@ -8,7 +8,6 @@
 A folder is written under a temporary name and renamed when complete; a damaged one is passed over for the one before.
 """
 
-import hashlib
 import json
 import logging
 import shutil
@@ -21,6 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from drig import storage
 from drig.config import flatten
 from drig.diffusion.deltas import Delta, load_delta, save_delta
 from drig.diffusion.network import Rig
@@ -84,7 +84,7 @@ def save(workdir: Path, state: State) -> Path:
             "samples_seen": state.samples_seen,
             "identity": state.identity(),
             "metrics": state.metrics,
-            "files": {path.name: _digest(path) for path in sorted(temporary.iterdir())},
+            "files": {path.name: storage.sha256(path) for path in sorted(temporary.iterdir())},
         }
         (temporary / PROGRESS).write_text(json.dumps(progress, indent=2))
         shutil.rmtree(folder, ignore_errors=True)  # a damaged one of the same age, passed over by restore
@@ -111,7 +111,7 @@ def adopt(folder: Path, workdir: Path) -> Path:
     """
     try:
         samples_seen = _read_progress(folder)["samples_seen"]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, DrigError) as error:
         raise DrigError(f"the checkpoint {folder} is damaged: {error}. Give an intact one.") from error
     target = workdir / f"{PREFIX}{samples_seen:012d}"
     temporary = workdir / f".{target.name}.tmp"
@@ -131,7 +131,7 @@ def restore(workdir: Path, state: State) -> None:
     for folder in find(workdir):
         try:
             progress = _read_progress(folder)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, DrigError) as error:
             log.warning("passing over the damaged checkpoint %s: %s", folder, error)
             damaged.append(folder.name)
             continue
@@ -147,12 +147,12 @@ def restore(workdir: Path, state: State) -> None:
 
 
 def _read_progress(folder: Path) -> dict[str, Any]:
-    """progress.json of an intact checkpoint; ValueError, KeyError or OSError for any other."""
+    """progress.json of an intact checkpoint; ValueError, KeyError, OSError or DrigError for any other."""
     progress = json.loads((folder / PROGRESS).read_text())
     if not isinstance(progress, dict) or progress["format"] != FORMAT:
         raise ValueError(f"{PROGRESS} is not of format {FORMAT}")
     for name, digest in progress["files"].items():
-        if _digest(folder / name) != digest:
+        if storage.sha256(folder / name) != digest:
             raise ValueError(f"{name} is not as it was written")
     return progress
 
@@ -211,8 +211,3 @@ def _optimizer_tensors(state: State) -> dict[str, Tensor]:
         for i, values in moments.items()
         for key, tensor in values.items()
     }
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
