@@ -25,7 +25,7 @@ from drig import config as configs
 from drig import logs, storage
 from drig.data.photos import save_png, to_photo
 from drig.data.store import BufferStore, BufferStoreWriter
-from drig.data.store_on_s3 import S3StoreWriter, copy_shards, read_manifest
+from drig.data.store.on_s3 import S3StoreWriter, copy_shards, read_manifest
 from drig.errors import DrigError
 from drig.faces.estimators import load_estimator
 from drig.faces.head import load_head

@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from drig.data import store as store_module
 from drig.data.items import unpacked
 from drig.data.records import encode
 from drig.data.store import (
@@ -24,6 +23,7 @@ from drig.data.store import (
     commit_shards,
     resume,
 )
+from drig.data.store import writing as store_writing
 from drig.errors import DrigError
 from tests.data.test_records import ball
 
@@ -79,7 +79,7 @@ def test_how_records_fall_into_shards_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_shard_grows_beyond_its_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "_FIRST_MAP_SIZE", 1 << 15)
+    monkeypatch.setattr(store_writing, "_FIRST_MAP_SIZE", 1 << 15)
     write(tmp_path, [f"{i:03}" for i in range(100)])
     store = BufferStore(tmp_path)
     assert len(store) == 100

@@ -8,10 +8,9 @@ import pytest
 from moto import mock_aws
 
 from drig import patience, storage
-from drig.data import store_on_s3
 from drig.data.records import encode
-from drig.data.store import BufferStore, BufferStoreWriter
-from drig.data.store_on_s3 import S3StoreWriter, copy_shards, read_manifest
+from drig.data.store import BufferStore, BufferStoreWriter, on_s3
+from drig.data.store.on_s3 import S3StoreWriter, copy_shards, read_manifest
 from drig.errors import DrigError
 from tests.data.test_records import ball
 
@@ -145,7 +144,7 @@ def test_another_kind_and_a_copied_store_are_refused(tmp_path: Path, monkeypatch
     storage.upload_folder(tmp_path, "s3://lab/copied")
     with pytest.raises(DrigError, match="was copied to S3, not written there"):
         S3StoreWriter("s3://lab/copied", **KIND)
-    monkeypatch.setattr(store_on_s3, "VERSION", 0)
+    monkeypatch.setattr(on_s3, "VERSION", 0)
     with pytest.raises(DrigError, match="of another version of drig"):
         writer()
     with pytest.raises(DrigError, match="the bucket does not exist"):

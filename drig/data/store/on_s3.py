@@ -17,16 +17,8 @@ from typing import Any, Self
 
 from drig import storage
 from drig.data.records import FORMAT, VERSION
-from drig.data.store import (
-    MANIFEST,
-    RECORDS_A_SHARD,
-    BufferStore,
-    Manifest,
-    Shard,
-    ShardWriter,
-    StoreKind,
-    commit_shards,
-)
+from drig.data.store import MANIFEST, BufferStore, Manifest, Shard, ShardWriter, StoreKind, commit_shards
+from drig.data.store.writing import RECORDS_A_SHARD
 from drig.errors import DrigError, MissingFile
 from drig.patience import patiently
 
