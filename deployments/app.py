@@ -86,15 +86,63 @@ class Ingress:
 
 def build(config: ServeConfig) -> Application:
     """The application; Serve makes `config` from the arguments in serve.yaml or on the command line."""
+    sources = _sources().bind(int(config.sources_mib * MIB), float(EXPIRES_IN))
+    faces = _faces().bind(config.tracking_uri, sources)
+    edits = _edits(config)
+    jobs = _jobs().bind(edits, config)
+    # The ingress only waits, so it takes many more requests than can be edited: health checks must always get in.
+    ingress = serve.deployment(
+        name="Ingress",
+        ray_actor_options={"num_cpus": 0.1},
+        max_ongoing_requests=256,
+        max_queued_requests=256,
+        graceful_shutdown_timeout_s=GRACE_S,
+    )(Ingress)
+    return ingress.bind(edits, faces, sources, jobs, config)
+
+
+def _edits(config: ServeConfig) -> Application:
     device = "cuda" if config.gpus_per_replica else "cpu"
     batch = config.batch or (8 if device == "cuda" else 1)
 
     class Editing(EditReplica):
         load_editor = serve.multiplexed(max_num_models_per_replica=config.deltas_per_replica)(EditReplica.load_editor)
 
+    deployment = serve.deployment(
+        name="EditReplica",
+        # Threads follow CPUs: more replicas on few cores serve more people than one replica on many.
+        ray_actor_options={"num_cpus": 1, "num_gpus": config.gpus_per_replica},
+        # Who waits at a replica gets their turn. Who waits outside asks again and again, and newcomers come first.
+        max_ongoing_requests=max(16, 2 * batch) + VIDEOS,
+        max_queued_requests=16,
+        graceful_shutdown_timeout_s=GRACE_S,
+    )(Editing)
+    return deployment.bind(config.tracking_uri, device, rigs=config.editors_per_replica, batch=batch)
+
+
+def _faces() -> serve.Deployment:
     class Faces(FaceReplica):
         def __init__(self, tracking_uri: str, sources: DeploymentHandle[Sources]) -> None:
             super().__init__(tracking_uri, lambda token: sources.face.remote(token))
+
+    return serve.deployment(
+        name="FaceReplica",
+        ray_actor_options={"num_cpus": 0.5},
+        max_ongoing_requests=8,
+        max_queued_requests=64,
+        graceful_shutdown_timeout_s=GRACE_S,
+    )(Faces)
+
+
+def _sources() -> serve.Deployment:
+    """One, since it is what it remembers; it only hands out what it was given."""
+    return serve.deployment(
+        name="Sources", ray_actor_options={"num_cpus": 0}, max_ongoing_requests=64, max_queued_requests=1024
+    )(Sources)
+
+
+def _jobs() -> serve.Deployment:
+    """One, since it writes the book; it only starts and follows what others do."""
 
     class LongJobs(Jobs):
         async def __init__(  # type: ignore[misc]  # Serve awaits it, in the loop that the jobs will run in
@@ -106,44 +154,6 @@ def build(config: ServeConfig) -> Application:
             super().__init__(config.work, config.tracking_uri, videos, PRESETS[config.preset])
             self.resume()
 
-    edits = serve.deployment(
-        name="EditReplica",
-        # Threads follow CPUs: more replicas on few cores serve more people than one replica on many.
-        ray_actor_options={"num_cpus": 1, "num_gpus": config.gpus_per_replica},
-        # One batch runs, the next is there already when it ends; and videos are between them.
-        max_ongoing_requests=2 * batch + VIDEOS,
-        max_queued_requests=16,
-        graceful_shutdown_timeout_s=GRACE_S,
-    )(Editing)
-    faces = serve.deployment(
-        name="FaceReplica",
-        ray_actor_options={"num_cpus": 0.5},
-        max_ongoing_requests=8,
-        max_queued_requests=64,
-        graceful_shutdown_timeout_s=GRACE_S,
-    )(Faces)
-    # One, since it is what it remembers; it only hands out what it was given.
-    sources = serve.deployment(
-        name="Sources", ray_actor_options={"num_cpus": 0}, max_ongoing_requests=64, max_queued_requests=1024
-    )(Sources)
-    # One, since it writes the book; it only starts and follows what others do.
-    jobs = serve.deployment(
+    return serve.deployment(
         name="Jobs", ray_actor_options={"num_cpus": 0}, max_ongoing_requests=64, max_queued_requests=64
     )(LongJobs)
-    # The ingress only waits, so it takes many more requests than can be edited: health checks must always get in.
-    ingress = serve.deployment(
-        name="Ingress",
-        ray_actor_options={"num_cpus": 0.1},
-        max_ongoing_requests=256,
-        max_queued_requests=256,
-        graceful_shutdown_timeout_s=GRACE_S,
-    )(Ingress)
-    kept = sources.bind(int(config.sources_mib * MIB), float(EXPIRES_IN))
-    editing = edits.bind(config.tracking_uri, device, rigs=config.editors_per_replica, batch=batch)
-    return ingress.bind(
-        editing,
-        faces.bind(config.tracking_uri, kept),
-        kept,
-        jobs.bind(editing, config),
-        config,
-    )

@@ -143,8 +143,8 @@ class Desk:
         try:
             found: Progress | Edited | Refused = first
             while isinstance(found, Progress):
-                told = {"step": found.step, "steps": found.steps, "image": to_base64(found.png)}
-                yield _event("progress", told)
+                marked = await self._gate.mark(found.png, "image/png", _told(ready))
+                yield _event("progress", {"step": found.step, "steps": found.steps, "image": to_base64(marked)})
                 found = await _within(ready.order, anext(answers))
             if isinstance(found, Refused):
                 raise refusal(found)
