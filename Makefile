@@ -19,7 +19,8 @@ lint: $(READY)  ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Every step goes on where it stopped. The first training counts all pixels alike, the second the head's more.
+# Every step goes on where it stopped. The first training counts all pixels alike, the others the head's more; the last
+# is on people whom those before have not seen.
 base: $(READY)  ## the released base rig, from nothing (MODEL_CARD.md)
 	$(BIN)/drig synth --out runs/base/people --people 1000 --photos 5 --seed 3000003
 	$(BIN)/drig extract --photos runs/base/people --aligned true --size 64 --store runs/base/buffers \
@@ -29,7 +30,13 @@ base: $(READY)  ## the released base rig, from nothing (MODEL_CARD.md)
 	$(BIN)/drig stage1 --preset small --dataset runs/base/buffers --storage runs/base/stage1 --runs runs/base \
 		--start runs/base/first/weights.safetensors \
 		--training.samples 56000 --training.warmup 800 --training.cooldown 48000 --register false
-	cp runs/base/stage1/weights.safetensors drig/assets/base.safetensors
+	$(BIN)/drig synth --out runs/base/more_people --people 1200 --photos 5 --seed 4000003
+	$(BIN)/drig extract --photos runs/base/more_people --aligned true --size 64 --store runs/base/more_buffers \
+		--runs runs/base
+	$(BIN)/drig stage1 --preset small --dataset runs/base/more_buffers --storage runs/base/third --runs runs/base \
+		--start runs/base/stage1/weights.safetensors \
+		--training.samples 96000 --training.warmup 800 --training.cooldown 72000 --register false
+	cp runs/base/third/weights.safetensors drig/assets/base.safetensors
 
 bench: $(READY)  ## every benchmark, each a table; hours, and some look at what quickstart left
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
