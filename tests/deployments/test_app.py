@@ -336,8 +336,8 @@ def test_the_application_is_upgraded_and_no_request_fails(served: Served) -> Non
 
 
 def test_health_is_answered_during_edits_and_too_many_are_turned_away(served: Served) -> None:
-    with ThreadPoolExecutor(40) as pool:
-        edits = [pool.submit(served.edit, served.photos[0], steps="50") for _ in range(40)]
+    with ThreadPoolExecutor(64) as pool:
+        edits = [pool.submit(served.edit, served.photos[0], steps="50") for _ in range(64)]
         time.sleep(0.5)
         assert httpx.get(f"{served.url}/healthz", timeout=60).status_code == 200
         assert not all(edit.done() for edit in edits)  # it was answered before them

@@ -226,7 +226,12 @@ def test_stage1_goes_on_from_s3_after_ctrl_c(lab: Lab, base: Path) -> None:
     assert len(sheets) >= 2
 
 
-def test_a_person_goes_on_after_ray_job_stop(lab: Lab, base: Path) -> None:
+def has_checkpoint(place: str) -> bool:
+    return storage.exists(place) and any(file.endswith("progress.json") for file in storage.list_files(place))
+
+
+def test_a_person_goes_on_after_ray_job_stop_on_another_machine(lab: Lab, base: Path) -> None:
+    """One that has nothing of what the first had on its disk."""
     training = replace(TRAINING, samples=1600, checkpoint_every=80)
     config = PersonalizeConfig(
         albums=(f"ann={lab.bucket}/photos",),
@@ -237,16 +242,19 @@ def test_a_person_goes_on_after_ray_job_stop(lab: Lab, base: Path) -> None:
     )
     command = lab.config("personalize", config)
     job = lab.submit(command)
-    scratch = Path(lab.head.environment["TMPDIR"])
-    wait_for(lambda: any(scratch.glob("drig-work-*/training/checkpoint_*")) or job.has_ended())
+    person = f"{lab.bucket}/people/ann"
+    wait_for(lambda: has_checkpoint(f"{person}/training") or job.has_ended())
     job.client.stop_job(job.name)
     status, told = job.end()
     assert status == JobStatus.STOPPED, told
     assert "personalize: interrupted" in told
-    assert not storage.exists(f"{lab.bucket}/people/ann/result.json")
+    assert not storage.exists(f"{person}/result.json")
+    (work,) = Path(lab.head.environment["TMPDIR"]).glob("drig-work-*")
+    work.rename(work.with_name("lost"))
     status, told = lab.submit(command).end()
     assert status == JobStatus.SUCCEEDED, told
-    assert json.loads(storage.read_bytes(f"{lab.bucket}/people/ann/result.json"))["samples"] == 1600
+    assert json.loads(storage.read_bytes(f"{person}/result.json"))["samples"] == 1600
+    assert not storage.exists(f"{person}/training")
     assert last_event(worker_logs(lab), "training_continued")["samples"] >= 80
     assert last_event(worker_logs(lab), "identity_finished")["identity"] == "ann"
     assert Identities(tracking_uri(lab.folder)).get("ann").version == 1
