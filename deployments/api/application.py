@@ -49,7 +49,7 @@ def create_app(
         edits.router(backend, catalogue, gate, limit=limit),
         videos.router(backend, jobs, catalogue, gate, limit=large, max_frames=limits.frames),
         identity_routes.router(catalogue, jobs, gate, forget, limit=large),
-        job_routes.router(jobs, gate),
+        job_routes.router(jobs, catalogue, gate),
         options.router(backend, limits, auth=auth),
         health.router(backend, catalogue),
     ]

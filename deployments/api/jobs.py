@@ -1,15 +1,18 @@
 """/v1/jobs: how far long work is, what came of it, and its end."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Protocol
 
 from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel
 
-from deployments.api.errors import Problem, documented
+from deployments.api.errors import Overloaded, Problem, documented
 from deployments.api.gate import Caller, Gate
+from deployments.catalogue import Catalogue
 from deployments.job_book import JobRecord, Kind, State
+from drig.identities import UnknownIdentity
 
 
 class JobsBackend(Protocol):
@@ -115,7 +118,7 @@ def described(record: JobRecord) -> Job:
     )
 
 
-def router(jobs: JobsBackend, gate: Gate) -> APIRouter:
+def router(jobs: JobsBackend, catalogue: Catalogue, gate: Gate) -> APIRouter:
     """Routes of jobs; every key sees its own, an admin's all."""
     router = APIRouter(tags=["jobs"])
     asks = Annotated[Caller, Depends(gate.may(None))]
@@ -128,7 +131,11 @@ def router(jobs: JobsBackend, gate: Gate) -> APIRouter:
     @router.get("/v1/jobs/{job_id}", responses=documented(404))
     async def get_job(job_id: str, caller: asks) -> Job:
         """How far a job is."""
-        return described(await jobs.get(job_id, caller.owner))
+        job = described(await jobs.get(job_id, caller.owner))
+        if job.kind == "identity" and job.state == "done":  # who asks will use it: do not wait for the next look
+            with suppress(UnknownIdentity, Overloaded):
+                await catalogue.get(job.identity)
+        return job
 
     @router.get(
         "/v1/jobs/{job_id}/result",

@@ -79,7 +79,7 @@ function drawCard(shown) {
 function stateText(job) {
   if (job.state !== "running") return STATES[job.state] ?? job.state;
   const left = job.seconds_left === null ? "" : `, about ${duration(job.seconds_left)} left`;
-  const count = job.total ? `${job.done} of ${job.total} ${job.unit}` : STATES.running;
+  const count = job.total ? `${job.done.toLocaleString("en")} of ${job.total.toLocaleString("en")} ${job.unit}s` : STATES.running;
   return `${job.message ? `${job.message}: ` : ""}${count}${left}`;
 }
 

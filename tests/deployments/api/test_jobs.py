@@ -135,6 +135,17 @@ def test_a_name_is_made_once_and_replaced_only_when_asked(door: Open, jobs: Fake
     assert post(name="ada", replace="true") == 202
 
 
+def test_who_hears_that_somebody_is_made_finds_them_listed(door: Open, jobs: FakeJobs, catalogue: Catalogue) -> None:
+    """Between two looks at the registry."""
+    client = door()
+    form = {"name": "ada", "replace": "true", **CONSENT}
+    job = client.post("/v1/identities", files=album(jpeg()), data=form).json()["id"]
+    catalogue.forget("ada")  # as if she was not there at the last look
+    jobs.jobs[job] = replace(jobs.jobs[job], state="done")
+    assert client.get(f"/v1/jobs/{job}").json()["state"] == "done"
+    assert "ada" in [one["name"] for one in client.get("/v1/identities").json()["identities"]]
+
+
 def test_an_identity_is_forgotten(door: Open, jobs: FakeJobs, catalogue: Catalogue) -> None:
     client = door()
     client.post("/v1/identities", files=album(jpeg()), data={"name": "ada", "replace": "true", **CONSENT})
