@@ -273,7 +273,7 @@ def _workdir(folder: Path, mark: str, keys: Sequence[str]) -> Path:
     name = hashlib.sha256("\n".join([mark, *keys]).encode()).hexdigest()[:16]
     for other in (folder / TRAINING).glob("*"):
         if other.name != name:
-            shutil.rmtree(other)
+            storage.remove(other)  # files lie there too where an earlier drig began
     return folder / TRAINING / name
 
 
