@@ -25,6 +25,7 @@ from drig import config as configs
 from drig import storage
 from drig.data.items import Item
 from drig.data.mirroring import with_mirror_images
+from drig.data.resident import ResidentDataset
 from drig.data.store import MANIFEST, Manifest, PackedDataset, StoreDataset, StoreKind
 from drig.diffusion.network import RIG_PRESETS, Rig, RigConfig
 from drig.diffusion.weights import load_weights, save_weights
@@ -72,6 +73,9 @@ class Stage1Config:
     """Budget and optimiser."""
     mirror: bool = False
     """Train on the portraits' mirror images too."""
+    resident: bool = False
+    """Keep the whole dataset in every worker's memory, of its GPU if it has one, and draw noise there: for small rigs,
+    which train faster than loaders read. 70,000 portraits of 256 px take 41 GB."""
     workers: int = 2
     """Processes that train together, any number up to the batch; each has a GPU where there are any. They share each
     batch, so their number changes the speed alone."""
@@ -116,6 +120,16 @@ PRESETS: dict[str, dict[str, Any]] = {
         "workers": 2,
         "mirror": True,
         "half": True,
+    },
+    # The same with one level more, for a base of 128 px; `python -m drig.training.base` trains it without Ray.
+    "small128": {
+        "rig": RIG_PRESETS["small128"],
+        "training": TRAINING_PRESETS["small-gpu"],
+        "workers": 1,
+        "mirror": True,
+        "resident": True,
+        "half": True,
+        "cluster": ClusterConfig(gpu=True),
     },
     # The released base goes on, on other photos.
     "continue": {
@@ -331,10 +345,14 @@ def train_worker(loop_config: dict[str, Any]) -> dict[str, Any]:
         if config.hold_out:
             kept = Subset(kept, [i for i in range(len(dataset)) if i not in grid])
         reporter = Reporter(config.storage, config.training, job.run, job.board, [dataset[i] for i in grid], device)
+        if config.resident:
+            kept = ResidentDataset(kept, device, mirror=config.mirror)
+        elif config.mirror:
+            kept = with_mirror_images(kept)
         result = train(
             config.training,
             rig,
-            with_mirror_images(kept) if config.mirror else kept,
+            kept,
             workdir=workdir,
             rank=rank,
             world_size=world_size,

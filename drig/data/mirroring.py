@@ -24,12 +24,15 @@ class Mirrored(Dataset[Item]):
         return len(self.items)  # type: ignore[arg-type]
 
     def __getitem__(self, index: int) -> Item:
-        item = dict(self.items[index])
-        light = item.pop("light", None)
-        mirrored = {name: planes.flip(-1) for name, planes in item.items()}
-        if light is None:
-            mirrored["buffers"][3] *= -1
-        else:
-            mirrored["normal"][0] *= -1
-            mirrored["light"] = light * _LIGHT
-        return mirrored
+        return mirror_image(self.items[index])
+
+
+def mirror_image(item: Item) -> Item:
+    """An item, or a batch of items, packed or not, with left and right exchanged."""
+    mirrored = {name: planes if name == "light" else planes.flip(-1) for name, planes in item.items()}
+    if "light" in item:
+        mirrored["normal"][..., 0, :, :] *= -1
+        mirrored["light"] = item["light"] * _LIGHT.to(item["light"].device)
+    else:
+        mirrored["buffers"][..., 3, :, :] *= -1
+    return mirrored

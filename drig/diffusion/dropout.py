@@ -35,7 +35,7 @@ def seed_dropout(network: nn.Module, seeds: Sequence[int]) -> None:
 
     They stay for the backward pass, which may compute blocks again.
     """
-    layers = [module for module in network.modules() if isinstance(module, SampleDropout)]
+    layers = [module for module in network.modules() if isinstance(module, SampleDropout) and module.p > 0]
     for index, layer in enumerate(layers):
         layer.seeds = torch.tensor([(seed + index * _LAYER_STRIDE) % 2**63 for seed in seeds])
 

@@ -154,6 +154,18 @@ TRAINING_PRESETS = MappingProxyType(
             checkpoint_every=4_000,
         ),
         "small-stage1": _SMALL_STAGE1,
+        # The released bases' on a GPU: large batches, whose steps cost hardly more than small ones'.
+        "small-gpu": replace(
+            _SMALL_STAGE1,
+            samples=1_000_000,
+            batch=256,
+            learning_rate=1e-3,
+            warmup=40_000,
+            cooldown=500_000,
+            ema_half_life=20_000,
+            log_every=10_240,
+            checkpoint_every=200_000,
+        ),
         # More of it, on other photos: gently, since what it knows already should stay.
         "small-continue": replace(
             _SMALL_STAGE1,

@@ -1,8 +1,11 @@
 """The stream of training samples: position p in it means the same sample, timestep and noise in every run.
 
 An item depends on (seed, p) alone, so neither an interruption nor the number of workers changes what is trained on.
+Where the data set lies on the device, so are noise and timesteps drawn there, a whole batch at a time: other numbers,
+and they depend on the batch's place and size too.
 """
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -10,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from drig.data.resident import ResidentDataset
 from drig.randomness import numpy_generator, torch_generator
 from drig.training.config import TrainingConfig
 
@@ -31,10 +35,7 @@ class SampleStream(Dataset[Item]):
         self._epoch, self._order = -1, np.arange(0)
 
     def __getitem__(self, position: int) -> Item:
-        epoch, place = divmod(position, self.size)
-        if epoch != self._epoch:
-            self._epoch, self._order = epoch, numpy_generator(self.seed, "order", epoch).permutation(self.size)
-        index = int(self._order[place])
+        index = self.index(position)
         sample = self.dataset[index]
         generator = torch_generator(self.seed, "sample", position)
         timestep = int(torch.randint(self.steps, (), generator=generator))
@@ -42,17 +43,41 @@ class SampleStream(Dataset[Item]):
         noise = torch.randn(sample["image"].shape, generator=generator)
         return {**sample, "noise": noise, "timestep": timestep, "index": index}
 
+    def index(self, position: int) -> int:
+        """Which sample of the data set is at a position."""
+        epoch, place = divmod(position, self.size)
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, numpy_generator(self.seed, "order", epoch).permutation(self.size)
+        return int(self._order[place])
+
+    def resident_batch(self, dataset: ResidentDataset, first: int, size: int, share: range) -> Item:
+        """The items at `share` of the `size` positions from `first` on, as a batch on the data set's device."""
+        generator = torch_generator(self.seed, "batch", first, device=dataset.device)
+        timesteps = torch.randint(self.steps, (size,), generator=generator, device=dataset.device)
+        shape = dataset.tensors["image"].shape[1:]
+        noise = torch.randn(size, *shape, generator=generator, device=dataset.device)
+        mine = slice(share.start, share.stop)
+        index = torch.tensor([self.index(first + place) for place in share])
+        return {**dataset.batch(index), "noise": noise[mine], "timestep": timesteps[mine], "index": index}
+
 
 def worker_batches(
     stream: SampleStream, config: TrainingConfig, start: int, *, rank: int, world_size: int, pin_memory: bool
-) -> DataLoader[Item]:
+) -> Iterable[Item]:
     """One worker's share of every batch from position `start` to the end of the budget."""
-    share = config.share(rank, world_size)
+    share, firsts = config.share(rank, world_size), range(start, config.total, config.batch)
+    if isinstance(stream.dataset, ResidentDataset):
+        return _resident_batches(stream, stream.dataset, firsts, share)
     return DataLoader(
         stream,
-        batch_sampler=([first + place for place in share] for first in range(start, config.total, config.batch)),
+        batch_sampler=([first + place for place in share] for first in firsts),
         num_workers=config.loader_workers,
         # An LMDB environment that this process has open cannot be opened again in a fork of it.
         multiprocessing_context="spawn" if config.loader_workers else None,
         pin_memory=pin_memory,
     )
+
+
+def _resident_batches(stream: SampleStream, dataset: ResidentDataset, firsts: range, share: range) -> Iterator[Item]:
+    for first in firsts:
+        yield stream.resident_batch(dataset, first, firsts.step, share)

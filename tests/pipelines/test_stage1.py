@@ -107,6 +107,16 @@ def test_mirror_images_are_trained_on_too(config: Stage1Config, tmp_path: Path) 
     assert plain != with_mirrors
 
 
+def test_a_resident_dataset_is_trained_on_alike_but_with_other_noise(config: Stage1Config, tmp_path: Path) -> None:
+    outcomes = [
+        run_here(replace(config, storage=str(tmp_path / str(i)), mirror=True, resident=i > 0), QuietBoard())
+        for i in range(3)
+    ]
+    read, resident, again = (outcome["metrics"]["loss"] for outcome in outcomes)
+    assert read != resident == again
+    assert resident == pytest.approx(read, rel=0.3)
+
+
 def test_dataset_and_results_on_s3(config: Stage1Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import boto3
     from moto import mock_aws

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from drig.data.resident import ResidentDataset
 from drig.diffusion.deltas import content_hash, load_delta
 from drig.diffusion.weights import load_weights
 from drig.errors import DrigError
@@ -216,6 +217,20 @@ def test_compiled_bfloat16_training_on_a_gpu_loses_as_float32_does(tmp_path: Pat
         rig = small_rig(dropout=0.0).to("cuda")
         losses[precision] = train(config, rig, small_dataset(), workdir=tmp_path / precision).metrics["loss"]  # type: ignore[arg-type]
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.02)
+
+
+@STAGES
+def test_training_on_a_resident_data_set_resumes_exactly_too(tmp_path: Path, train_encoder: bool) -> None:
+    dataset = ResidentDataset(small_dataset(), "cpu", mirror=True)  # type: ignore[arg-type]
+    changes: dict[str, Any] = {"train_encoder": train_encoder, "dataset": dataset}
+    whole = run(tmp_path / "whole", **changes)
+    with pytest.raises(Interrupted):
+        run(tmp_path / "two", callbacks={"on_progress": interrupt_at(24)}, checkpoint_every=16, **changes)
+    resumed = run(tmp_path / "two", checkpoint_every=16, **changes)
+    assert whole.weights is not None
+    assert resumed.weights is not None
+    assert tensors_equal(load_file(whole.weights), load_file(resumed.weights))
+    assert not tensors_equal(load_file(whole.weights), small_rig().state_dict())
 
 
 @STAGES

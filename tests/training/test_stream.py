@@ -1,7 +1,8 @@
 import torch
 from torch import Tensor
 
-from drig.training.stream import SampleStream, worker_batches
+from drig.data.resident import ResidentDataset
+from drig.training.stream import Item, SampleStream, worker_batches
 from tests.training.conftest import small_training
 
 
@@ -72,3 +73,29 @@ def test_loader_processes_yield_the_same_items(dataset: list[dict[str, Tensor]])
         return noise
 
     assert torch.equal(first(0), first(1))
+
+
+def test_a_resident_data_set_is_seen_in_the_same_order_whoever_shares_the_batches(
+    dataset: list[dict[str, Tensor]],
+) -> None:
+    resident = ResidentDataset(dataset, "cpu", mirror=True)  # type: ignore[arg-type]
+    stream = SampleStream(resident, len(resident), 1000, 0)
+    config = small_training(samples=28, batch=4, train_encoder=False)
+
+    def batches(start: int, rank: int = 0, world_size: int = 1) -> list[Item]:
+        return list(worker_batches(stream, config, start, rank=rank, world_size=world_size, pin_memory=False))
+
+    alone, first, second, continued = batches(0), batches(0, 0, 2), batches(0, 1, 2), batches(12)
+    order = [stream[position]["index"] for position in range(28)]
+    assert torch.cat([batch["index"] for batch in alone]).tolist() == order
+    assert sorted(order[:12]) == list(range(12))
+    for batch, one, other in zip(alone, first, second, strict=True):
+        assert batch.keys() == {"image", "buffers", "noise", "timestep", "index"}
+        for name, tensor in batch.items():
+            assert torch.equal(tensor, torch.cat([one[name], other[name]]))
+    for batch, again in zip(alone[3:], continued, strict=True):
+        assert all(torch.equal(tensor, again[name]) for name, tensor in batch.items())
+    noise, timesteps = (torch.cat([batch[name] for batch in alone]) for name in ("noise", "timestep"))
+    assert abs(noise.mean()) < 0.05
+    assert abs(noise.std() - 1) < 0.05
+    assert len(set(timesteps.tolist())) > 20

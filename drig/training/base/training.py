@@ -1,0 +1,73 @@
+"""One part of a base's training: on the people that are rendered so far, from fresh weights or from those before."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+
+import torch
+from torch.utils.data import Subset
+from tqdm import tqdm
+
+from drig.data.resident import ResidentDataset
+from drig.data.store.reading import PackedDataset
+from drig.diffusion.network import RIG_PRESETS, Rig
+from drig.diffusion.weights import load_weights, save_weights
+from drig.errors import DrigError
+from drig.randomness import derive_seed
+from drig.training.base.people import PHOTOS
+from drig.training.config import TRAINING_PRESETS, TrainingConfig
+from drig.training.loop import train
+
+RIGS = MappingProxyType({64: RIG_PRESETS["small"], 128: RIG_PRESETS["small128"]})
+TRAINING = TRAINING_PRESETS["small-gpu"]
+CURVE, BASE = "losses.jsonl", "base.safetensors"
+
+
+def train_part(
+    out: Path, store: Path, people: int, size: int, config: TrainingConfig, start: Path | None, device: str
+) -> Path:
+    """Train on the first `people` of the store and write `out`/base.safetensors, in half precision; returns it.
+
+    The losses go to `out`/losses.jsonl, a line a report. The same call goes on where it stopped.
+    """
+    faces = PackedDataset(store)
+    count = min(people * PHOTOS, len(faces))
+    if count < people * PHOTOS:
+        raise DrigError(f"{store} holds {len(faces) // PHOTOS:,} people, {people:,} are asked for: render more first")
+    rig = Rig.from_seed(RIGS[size], derive_seed(config.seed, "rig")) if start is None else load_weights(start).rig
+    if rig.config.size != size:
+        raise DrigError(f"{start} is a rig of {rig.config.size} px, and --size is {size}")
+    out.mkdir(parents=True, exist_ok=True)
+    with tqdm(total=count, unit="face", desc="faces to the device") as bar:
+        dataset = ResidentDataset(Subset(faces, range(count)), device, mirror=True, on_item=bar.update)
+    with tqdm(total=config.total, unit="sample", desc=out.name) as bar, (out / CURVE).open("a") as curve:
+
+        def report(seen: int, metrics: dict[str, float]) -> None:
+            bar.update(seen - bar.n)
+            bar.set_postfix(loss=f"{metrics['loss']:.4f}")
+            curve.write(json.dumps({"samples": seen, **metrics}) + "\n")
+            curve.flush()
+
+        result = train(config, rig.to(device), dataset, workdir=out, on_progress=report)
+    assert result.weights is not None, "nothing asks the training to stop early"
+    return _publish(result.weights, out / BASE, people)
+
+
+def settings(samples: int, cooldown: int | None, *, fresh: bool, compiled: bool, seed: int) -> TrainingConfig:
+    """A part's budget; it cools down over the last `cooldown` samples, None = half of them."""
+    cooldown = samples // 2 if cooldown is None else cooldown
+    warmup = min(TRAINING.warmup if fresh else TRAINING.warmup // 4, samples - cooldown)
+    return replace(TRAINING, samples=samples, warmup=warmup, cooldown=cooldown, compile=compiled, seed=seed)
+
+
+def _publish(weights: Path, base: Path, people: int) -> Path:
+    """The weights for drig's users, with the names of the physical layer that they were trained with."""
+    loaded = load_weights(weights)
+    metadata = {**loaded.metadata, "head": "open", "estimator": "fit", "people": people}
+    save_weights(base, loaded.rig, loaded.tensors, metadata, half=True)
+    return base
+
+
+def default_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
