@@ -1,10 +1,11 @@
 """How far the `fit` estimator is from the truth on synthetic people that its network never saw.
 
-    python benchmarks/fit.py [--people 40] [--photos 4] [--size 256] [--folder runs/held_out] [--real PHOTOS]
+    python benchmarks/fit.py [--people 40] [--size 256] [--seen 64] [--folder runs/held_out] [--real PHOTOS]
 
 Portraits of `drig synth` (rendered into the folder unless they are there), with the detector's landmarks; faces that it
-does not find are left out. Four ways: the mean head in typical light under the landmarks' pose, landmarks and colours
-without the network, network and colours without landmarks (`drig extract --aligned --detect false`), and `fit` itself.
+does not find are left out. With --seen the estimator gets them reduced: that is what coarse portraits cost. Four ways:
+the mean head in typical light under the landmarks' pose, landmarks and colours without the network, network and colours
+without landmarks (`drig extract --aligned --detect false`), and `fit` itself.
 Medians over the portraits, in brackets the 90th percentile. Of real photos nobody knows the truth: there, how far the
 head is from the detected landmarks and from the colours of the skin, as `drig inspect` measures.
 """
@@ -61,14 +62,14 @@ class Faces:
         return codes, len(codes) / (time.perf_counter() - start)
 
 
-def portraits(head: OpenHead, folder: Path, people: int, photos: int, size: int) -> tuple[Faces, int]:
-    """Synthetic portraits as the detector sees them, and in how many it sees no face."""
+def portraits(head: OpenHead, folder: Path, people: int, photos: int, size: int, side: int) -> tuple[Faces, int]:
+    """Synthetic portraits as the detector sees them, reduced to `side`, and in how many it sees no face."""
     detector, missed = LandmarkDetector(), 0
     images, landmarks, codes = [], [], []
     made = write_people(folder, people=range(people), photos=photos, size=size, seed=SEED, head=head)
     for path in tqdm(made, total=people * photos, unit="portrait", desc="held-out people", leave=False):
         try:
-            seen = find_portrait(read_photo(path), detector, size, aligned=True)
+            seen = find_portrait(read_photo(path), detector, side, aligned=True)
         except PhotoRejected:
             missed += 1
             continue
@@ -218,11 +219,14 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=40, help="synthetic people")
     parser.add_argument("--photos", type=int, default=4, help="portraits of each")
     parser.add_argument("--size", type=int, default=256, help="side of the portraits, pixels")
+    parser.add_argument("--seen", type=int, help="side of what the estimator sees of them; all of it if not given")
     parser.add_argument("--folder", type=Path, default=Path("runs/held_out"), help="where they are rendered")
     parser.add_argument("--real", type=Path, help="folder of real photos to measure as well")
     options = parser.parse_args()
     head = OpenHead.load()
-    faces, missed = portraits(head, options.folder, options.people, options.photos, options.size)
+    faces, missed = portraits(
+        head, options.folder, options.people, options.photos, options.size, options.seen or options.size
+    )
     measure, columns, speeds = Errors(head), {}, {}
     for name, estimate in ways(head).items():
         faces.estimate(lambda images, landmarks, way=estimate: way(images[:1], landmarks[:1]))  # type: ignore[misc]

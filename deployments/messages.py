@@ -62,7 +62,8 @@ class EditJob:
     modes: tuple[str, ...]
     controls: Mapping[str, Any]
     """Arguments of `drig.faces.controls.Controls`."""
-    steps: int
+    steps: int | None
+    """None = as many as the rig needs."""
     sampler: str
     seed: int
     size: int | None = None
@@ -85,7 +86,8 @@ class VideoJob:
     """The photo is an FFHQ crop already."""
     modes: tuple[str, ...]
     controls: dict[str, Any]
-    steps: int
+    steps: int | None
+    """None = as many as the rig needs."""
     sampler: str
     seed: int
     size: int | None

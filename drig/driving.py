@@ -85,7 +85,7 @@ def edit_frames(
     *,
     modes: Collection[str] = MODES,
     controls: Controls | None = None,
-    steps: int = 20,
+    steps: int | None = None,
     sampler: str = "ddim",
     seed: int = 0,
 ) -> Iterator[Picture]:

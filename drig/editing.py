@@ -176,7 +176,7 @@ class Editor:
         *,
         modes: Collection[str] = (),
         controls: Controls | None = None,
-        steps: int = 20,
+        steps: int | None = None,
         sampler: str = "ddim",
         seed: int = 0,
         aligned: bool = False,
@@ -187,7 +187,7 @@ class Editor:
         Args:
             modes: what to take from the target: light, exp, pose, latent.
             controls: explicit numbers, applied after the target.
-            steps: of the sampler; 20 in the paper.
+            steps: of the sampler; None = as many as the rig needs, 20 in the paper (`RigConfig.steps`).
             sampler: one of drig.diffusion.samplers.SAMPLERS; ddim is the paper's, unipc needs the fewest steps.
             seed: of the start noise; the same seed gives the same picture.
             aligned: photos are FFHQ crops already.
@@ -232,7 +232,7 @@ class Editor:
         buffers: Tensor,
         portraits: Sequence[np.ndarray],
         *,
-        steps: int = 20,
+        steps: int | None = None,
         sampler: str = "ddim",
         seed: int = 0,
         on_step: Callable[[int, int, Tensor], None] | None = None,
@@ -264,7 +264,7 @@ class Plan:
 def edit_together(
     plans: Sequence[Plan],
     *,
-    steps: int = 20,
+    steps: int | None = None,
     sampler: str = "ddim",
     on_step: Callable[[int, int, Tensor], None] | None = None,
 ) -> list[Edit]:
@@ -303,12 +303,13 @@ def _sample(
     portraits: Sequence[np.ndarray],
     noise: Tensor,
     *,
-    steps: int,
+    steps: int | None,
     sampler: str,
     on_step: Callable[[int, int, Tensor], None] | None,
 ) -> Photo:
     """Buffers (N, 9, S, S), N portraits and noise (N, 3, S, S) -> (N, S, S, 3) uint8."""
     solve, device = find_sampler(sampler), next(rig.parameters()).device
+    steps = rig.config.steps if steps is None else steps
     photos = torch.stack([to_network(_resized(portrait, rig.config.size)) for portrait in portraits]).to(device)
     dtype = autocast_dtype("auto", device)
     with torch.autocast(device.type, dtype, enabled=dtype is not None):

@@ -19,7 +19,7 @@ from drig.faces.buffers import Buffers, render_buffers
 from drig.faces.camera import project
 from drig.faces.codes import FaceCodes
 from drig.faces.controls import head_angles
-from drig.faces.estimators import Estimator
+from drig.faces.estimators import Estimator, estimate
 from drig.faces.head import HeadModel
 from drig.faces.landmarks import LandmarkDetector
 from drig.faces.portraits import Portrait, find_portrait
@@ -140,8 +140,7 @@ def _find(photo: str | Path, detector: LandmarkDetector, size: int, aligned: boo
 def _fit(portraits: Sequence[Portrait], head: HeadModel, estimator: Estimator) -> Iterator[Fitted]:
     for start in range(0, len(portraits), BATCH):
         batch = portraits[start : start + BATCH]
-        images = torch.from_numpy(np.stack([p.image for p in batch])).permute(0, 3, 1, 2) / 255
-        codes = estimator.fit(images, torch.from_numpy(np.stack([p.landmarks for p in batch])))
+        codes = estimate(estimator, batch)
         for i, portrait in enumerate(batch):
             yield measure(portrait, codes[i], head)
 

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import torch
 from torch.utils.data import Dataset
 
 from drig.data.albums import Album
@@ -14,13 +12,13 @@ from drig.data.photos import to_network
 from drig.diffusion.deltas import is_delta
 from drig.diffusion.weights import load_weights
 from drig.editing import Editor
+from drig.faces.estimators import estimate
 from drig.reading import Face
 
 
 def fit_album(editor: Editor, album: Album) -> list[Face]:
     """The faces of an album as the editor sees them, fitted in one batch."""
-    portraits = torch.from_numpy(np.moveaxis(album.images, -1, 1) / np.float32(255))  # (N, 3, S, S)
-    codes = editor.estimator.fit(portraits, torch.from_numpy(album.landmarks))
+    codes = estimate(editor.estimator, album.portraits)
     return [Face(portrait, codes[i], ()) for i, portrait in enumerate(album.portraits)]
 
 

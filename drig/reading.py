@@ -2,11 +2,9 @@
 
 from dataclasses import dataclass
 
-import torch
-
-from drig.data.photos import Photo, to_network
+from drig.data.photos import Photo
 from drig.faces.codes import FaceCodes
-from drig.faces.estimators import Estimator
+from drig.faces.estimators import Estimator, estimate
 from drig.faces.head import HeadModel
 from drig.faces.landmarks import LandmarkDetector
 from drig.faces.portraits import Portrait, find_portrait
@@ -36,8 +34,7 @@ class FaceReader:
         aligned: the photo is an FFHQ crop already; it is only resized.
         """
         portrait = find_portrait(photo, self.detector, size, aligned=aligned)
-        image = (to_network(portrait.image)[None] + 1) / 2  # (1, 3, S, S) in [0, 1]
-        codes = self.estimator.fit(image, torch.from_numpy(portrait.landmarks)[None])
+        codes = estimate(self.estimator, [portrait])
         found = portrait.faces_found
         warnings = (f"{found} faces in the photo; the largest was taken",) if found > 1 else ()
         return Face(portrait, codes, warnings)

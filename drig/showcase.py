@@ -37,7 +37,7 @@ SWEEPS: Mapping[str, Sequence[Controls]] = MappingProxyType(
 """Edits by row."""
 
 
-def showcase(editor: Editor, face: Face, *, steps: int = 20, sampler: str = "ddim", seed: int = 0) -> Picture:
+def showcase(editor: Editor, face: Face, *, steps: int | None = None, sampler: str = "ddim", seed: int = 0) -> Picture:
     """A sheet with a row of edits for each of SWEEPS, under each the buffers that it followed.
 
     FLAME's expressions have no names, so that with it there is no row of these.

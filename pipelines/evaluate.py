@@ -43,7 +43,7 @@ from pipelines.run_folder import absolute, open_run, work_folder
 
 RESULT, ROWS, PICTURES, REPORT = "result.json", "rows.csv", "pictures.npz", "report.html"
 PERSONALISED = "personalised"
-USUAL = ("truth", "copy", "buffers", "base", PERSONALISED)
+USUAL = ("truth", "copy", "buffers", "base", PERSONALISED, "told")
 
 
 _SHOWN = ("face_psnr", "psnr", "face_ssim", "features", "light", "exp", "pose", "identity")  # on the terminal
@@ -68,7 +68,7 @@ class EvaluateConfig:
     aligned: bool = False
     """The photos are FFHQ crops already."""
     methods: tuple[str, ...] = USUAL
-    """Who answers, any of: truth, copy, buffers, base, personalised, 10_photos, 5_photos, 1_photo, same_light,
+    """Who answers, any of: truth, copy, buffers, base, personalised, told, 10_photos, 5_photos, 1_photo, same_light,
     whole_rig; or all. Each that trains takes minutes a person, and is left out where the album is too small for it."""
     training: TrainingConfig = TRAINING_PRESETS["tiny-stage2-delta"]
     """Of the personalised ones."""
@@ -76,8 +76,8 @@ class EvaluateConfig:
     """Of whole_rig."""
     mirror: bool = True
     """Train on mirror images too."""
-    steps: int = 20
-    """Of the sampler."""
+    steps: int | None = None
+    """Of the sampler. None = as many as the rig needs."""
     sampler: str = "ddim"
     """ddim, dpmpp, unipc or heun."""
     against: Path | None = None
@@ -89,8 +89,9 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         for name, least in (("people", 0), ("album", 2), ("unseen", 2), ("steps", 1), ("workers", 1)):
-            if getattr(self, name) < least:
-                raise DrigError(f"{name} is {getattr(self, name)}; give {least} or more")
+            given = getattr(self, name)
+            if given is not None and given < least:
+                raise DrigError(f"{name} is {given}; give {least} or more")
         if not self.people and self.photos is None:
             raise DrigError("nobody to evaluate on; give --people or --photos")
         unknown = sorted(set(self.methods) - {*METHODS, "all"})

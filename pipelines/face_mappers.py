@@ -23,14 +23,15 @@ from drig.faces.codes import FaceCodes
 from drig.faces.estimators import load_estimator
 from drig.faces.head import load_head
 from drig.faces.landmarks import LandmarkDetector
-from drig.faces.portraits import Portrait, find_portrait, trusted_portrait
+from drig.faces.portraits import DETAIL, Portrait, find_portrait, trusted_portrait
 from drig.patience import patiently
 
 Batch = dict[str, NDArray[Any]]
 
 
 class PortraitFinder:
-    """`key`, `source` (N,) -> and `image` (N, S, S, 3) uint8, `landmarks` (N, 68, 2), `faces`, `reason`, `outage` (N,).
+    """`key`, `source` (N,) -> and `image` (N, S, S, 3), `seen` (N, D, D, 3) uint8, `landmarks` (N, 68, 2), `faces`,
+    `reason`, `outage` (N,). `seen` is what the estimator is to see, where that is not `image`.
 
     A source is a photo's path or s3:// URI, or a frame of a video as `frame_names` names it.
 
@@ -51,7 +52,9 @@ class PortraitFinder:
     def __call__(self, batch: Batch) -> Batch:
         found = [self._find(str(source)) for source in batch["source"]]
         portraits = [portrait for portrait, _, _ in found]
+        seen = {"seen": np.stack([portrait.seen for portrait in portraits])} if self.size < DETAIL else {}
         return {
+            **seen,
             "key": batch["key"],
             "source": batch["source"],
             "image": np.stack([portrait.image for portrait in portraits]),
@@ -76,8 +79,8 @@ class PortraitFinder:
 
     def nothing(self, reason: str, *, outage: bool = False) -> tuple[Portrait, str, bool]:
         """What `_find` gives where there is no portrait."""
-        image, landmarks = np.zeros((self.size, self.size, 3), np.uint8), np.zeros((68, 2), np.float32)
-        return Portrait(image, landmarks, 0), reason, outage
+        image, detail = (np.zeros((size, size, 3), np.uint8) for size in (self.size, max(self.size, DETAIL)))
+        return Portrait(image, np.zeros((68, 2), np.float32), 0, detail=detail), reason, outage
 
     def _read(self, source: str) -> Photo:
         frame = split_frame_name(source)
@@ -111,7 +114,7 @@ class BufferRenderer:
         if len(usable):
             images, landmarks = batch["image"][usable], batch["landmarks"][usable]
             observed = None if np.isnan(landmarks).any() else landmarks  # a run finds all faces, or none
-            codes, buffers = self._render(images, observed)
+            codes, buffers = self._render(batch.get("seen", batch["image"])[usable], observed, images.shape[1])
             keys, sources = batch["key"][usable].tolist(), batch["source"][usable].tolist()
             for row, record in zip(usable, records_of(keys, images, observed, codes, buffers, sources), strict=True):
                 try:
@@ -120,10 +123,12 @@ class BufferRenderer:
                     reasons[row] = f"the head could not be fitted to the face: {error}"
         return {**{name: batch[name] for name in ("key", "faces", "outage")}, "record": records, "reason": reasons}
 
-    def _render(self, images: NDArray[np.uint8], landmarks: NDArray[np.float32] | None) -> tuple[FaceCodes, Buffers]:
+    def _render(
+        self, images: NDArray[np.uint8], landmarks: NDArray[np.float32] | None, size: int
+    ) -> tuple[FaceCodes, Buffers]:
         # Copies, because Ray's arrays are read-only views of shared memory.
-        portraits = torch.from_numpy(images.copy()).permute(0, 3, 1, 2).to(self.device) / 255  # (N, 3, S, S)
+        portraits = torch.from_numpy(images.copy()).permute(0, 3, 1, 2).to(self.device) / 255  # (N, 3, D, D)
         points = None if landmarks is None else torch.from_numpy(landmarks.copy()).to(self.device)
         codes = self.estimator.fit(portraits, points)
         with torch.no_grad():
-            return codes, render_buffers(self.head, codes, images.shape[1])
+            return codes, render_buffers(self.head, codes, size)

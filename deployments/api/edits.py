@@ -37,8 +37,9 @@ class EditFields(Fields):
     """Whose model edits, from /v1/identities; `base` knows nobody."""
     modes: Modes = ()
     """What to take from the target, repeated or as `light,exp`."""
-    steps: int = Field(default=20, ge=1, le=1000)
-    """Steps of the sampler; more take longer."""
+    steps: int | None = Field(default=None, ge=1, le=1000)
+    """Steps of the sampler; more take longer. None = as many as the rig needs: 20 as in the paper, 8 with the shipped
+    base."""
     sampler: Sampler = "ddim"
     """How noise is removed: `ddim` as in the paper, `unipc` or `dpmpp` in fewer steps, `heun` in two calls a step."""
     seed: int = Field(default=0, ge=0, lt=2**63)

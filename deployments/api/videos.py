@@ -33,8 +33,8 @@ class VideoForm(ControlFields):
     """Whose model edits, from /v1/identities; `base` knows nobody."""
     modes: Modes = ("exp", "pose")
     """What to take from the video: any of light, exp, pose."""
-    steps: int = Field(default=20, ge=1, le=1000)
-    """Steps of the sampler for each frame."""
+    steps: int | None = Field(default=None, ge=1, le=1000)
+    """Steps of the sampler for each frame; as of /v1/edits."""
     sampler: Sampler = "ddim"
     """As of /v1/edits."""
     seed: int = Field(default=0, ge=0, lt=2**63)

@@ -109,7 +109,7 @@ function tellEntry() {
   const model = answer.identity === "base" ? "base model" : `${answer.identity}, version ${answer.version}`;
   const seconds = answer.timings?.total ? ` in ${answer.timings.total.toFixed(1)} s` : "";
   const warnings = answer.warnings.length ? ` Note: ${answer.warnings.join("; ")}.` : "";
-  tell(`Edited with the ${model}${seconds}, seed ${answer.seed}, ${settings.steps} steps.${warnings}`);
+  tell(`Edited with the ${model}${seconds}, seed ${answer.seed}${settings.steps ? `, ${settings.steps} steps` : ""}.${warnings}`);
 }
 
 function tell(text) {

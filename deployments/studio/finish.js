@@ -11,7 +11,7 @@ const SAMPLERS = {
   dpmpp: "DPM++, good in 10 to 15 steps",
   heun: "Heun, two evaluations a step",
 };
-const DEFAULTS = { sampler: "ddim", steps: 20, seed: 0, size: null };
+const DEFAULTS = { sampler: "ddim", steps: null, seed: 0, size: null };
 const SIZES = [null, 256, 512, 1024];
 const MOST_STEPS = 100;
 const MOST_SEED = 2 ** 31;
@@ -19,7 +19,7 @@ const MOST_SEED = 2 ** 31;
 export function startFinish() {
   const sampler = select(session.options.samplers.map((name) => [name, SAMPLERS[name] ?? name]), (value) => session.change({ sampler: value }, "Sampler"));
   const size = select(SIZES.map((side) => [side ?? "", side ? `${side} px, enlarged` : "As the model gives it"]), (value) => session.change({ size: Number(value) || null }, "Size"));
-  const steps = slider({ label: "Steps", min: 1, max: MOST_STEPS, step: 1, onInput: (value) => session.change({ steps: value }, "Steps") });
+  const steps = slider({ label: "Steps", min: 0, max: MOST_STEPS, step: 1, text: (value) => String(value || "as the model needs"), onInput: (value) => session.change({ steps: value || null }, "Steps") });
   const seed = seedField();
   const aligned = el("input", { type: "checkbox", onchange: () => openPhoto(session.source.file, { aligned: aligned.checked }) });
   const isChanged = (settings) => Object.entries(DEFAULTS).some(([name, value]) => settings[name] !== value);
@@ -35,7 +35,7 @@ export function startFinish() {
     const { settings, source } = session;
     sampler.value = settings.sampler;
     size.value = settings.size ?? "";
-    steps.set(settings.steps, settings.steps !== DEFAULTS.steps);
+    steps.set(settings.steps ?? 0, settings.steps !== DEFAULTS.steps);
     seed.input.value = settings.seed;
     aligned.checked = Boolean(source.aligned);
   });

@@ -10,7 +10,7 @@ class Session extends EventTarget {
   options = null;
   source = null; // a Photo
   history = new History();
-  settings = Object.freeze({ ...FRESH, identity: "base", sampler: "ddim", steps: 20, seed: 0, size: null });
+  settings = Object.freeze({ ...FRESH, identity: "base", sampler: "ddim", steps: null, seed: 0, size: null });
   label = ""; // of the last change by hand
   layer = "photo";
   identities = [];
@@ -77,5 +77,5 @@ export function requestOf(settings, source) {
 
 export function editRequestOf(settings, source) {
   const { sampler, steps, seed, size } = settings;
-  return { ...requestOf(settings, source), sampler, steps, seed, ...(size && { size }) };
+  return { ...requestOf(settings, source), sampler, ...(steps && { steps }), seed, ...(size && { size }) };
 }

@@ -94,8 +94,8 @@ function videoForm({ file, fps, keep }, modes) {
   form.append("source_token", source.token);
   form.append("driving", file, file.name);
   for (const mode of modes) form.append("modes", mode);
-  for (const name of ["identity", "sampler", "steps", "seed"]) form.append(name, settings[name]);
-  if (settings.size) form.append("size", settings.size);
+  for (const name of ["identity", "sampler", "seed"]) form.append(name, settings[name]);
+  for (const name of ["steps", "size"]) if (settings[name]) form.append(name, settings[name]);
   form.append("fps", fps.value);
   for (const [name, value] of Object.entries(keep.checked ? settings.controls : {})) {
     form.append(name, Array.isArray(value) ? value.join(",") : typeof value === "object" ? JSON.stringify(value) : value);

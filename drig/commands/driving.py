@@ -32,8 +32,8 @@ class DriveConfig:
     """Its frames a second. None = the driving video's."""
     seconds: float | None = None
     """How much of the driving video to follow. None = all of it."""
-    steps: int = 20
-    """Steps of the sampler."""
+    steps: int | None = None
+    """Steps of the sampler. None = as many as the rig needs: 20 as in the paper, 8 with the shipped base."""
     sampler: Literal["ddim", "dpmpp", "unipc", "heun"] = "ddim"
     """As of `drig edit`."""
     seed: int = 0

@@ -31,8 +31,8 @@ class EditConfig:
     """The edited portrait, or with --paste_back the edited photo."""
     sheet: Path | None = None
     """Also write a picture of source, target, buffers and edit here."""
-    steps: int = 20
-    """Steps of the sampler."""
+    steps: int | None = None
+    """Steps of the sampler. None = as many as the rig needs: 20 as in the paper, 8 with the shipped base."""
     sampler: Literal["ddim", "dpmpp", "unipc", "heun"] = "ddim"
     """How the noise is removed: ddim as in the paper, unipc or dpmpp in fewer steps, heun with two calls a step."""
     seed: int = 0
@@ -75,9 +75,10 @@ def edit(config: EditConfig) -> None:
     editor = load_editor(config.identity, config.runs)
     source = editor.read(photo, aligned=config.aligned)
     target = None if like is None else editor.read(like, aligned=config.aligned)
-    with tqdm(total=config.steps, unit="step", desc="edit", leave=False) as bar:
+    with tqdm(unit="step", desc="edit", leave=False) as bar:
 
-        def advance(done: int, *_: object) -> None:
+        def advance(done: int, steps: int, *_: object) -> None:
+            bar.total = steps
             bar.update(done - bar.n)
 
         edited = editor.edit(
@@ -126,8 +127,8 @@ class ShowcaseConfig:
     """Whose model edits: a personalised identity (see `drig identities`), or base, which knows nobody."""
     out: Path = Path("showcase.png")
     """The sheet."""
-    steps: int = 20
-    """Steps of the sampler."""
+    steps: int | None = None
+    """Steps of the sampler. None = as many as the rig needs: 20 as in the paper, 8 with the shipped base."""
     sampler: Literal["ddim", "dpmpp", "unipc", "heun"] = "ddim"
     """As of `drig edit`."""
     seed: int = 0

@@ -43,21 +43,23 @@ def _options(config: "EditConfig", kept: Sequence[Found]) -> EditOptions:
         "identity": config.identity,
         "modes": config.modes_taken,
         "controls": config.controls.given(),
-        "steps": config.steps,
         "sampler": config.sampler,
         "seed": config.seed,
         "paste_back": config.paste_back,
     }
+    if config.steps is not None:
+        options["steps"] = config.steps
     if config.like is not None:
         options["target"] = kept[1]
     return options
 
 
 def _watch(client: Client, config: "EditConfig", source: Found, options: EditOptions) -> Edited:
-    with tqdm(total=config.steps, unit="step", desc="edit", leave=False) as bar:
+    with tqdm(unit="step", desc="edit", leave=False) as bar:
         for news in client.stream(source, **options):
             if not isinstance(news, Progress):
                 return news
+            bar.total = news.steps
             bar.update(news.step - bar.n)
     raise DrigError(f"{config.server} ended without a picture; try again")
 

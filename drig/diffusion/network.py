@@ -73,6 +73,11 @@ class RigConfig:
         return tuple(self.size // (self.patch * 2**level) for level in range(len(self.channel_mult)))
 
     @property
+    def steps(self) -> int:
+        """Of the sampler, where nobody says how many: 20 as in the paper. Corrections are no better for more than 8."""
+        return 20 if self.prediction == "noise" else 8
+
+    @property
     def unet_shape(self) -> UNetShape:
         return UNetShape(
             base_channels=self.base_channels,

@@ -1,6 +1,8 @@
 """What is measured on one made portrait, against the answer that is known.
 
-Errors of light, expression and pose are those of codes estimated again from the portrait (the paper's re-inference).
+Errors of light, expression and pose are those of codes estimated again from the portrait (the paper's re-inference):
+against the truth, which has the estimator's errors of source and target in it too, and against the codes that the edit
+was asked for, as in the paper.
 """
 
 from collections.abc import Sequence
@@ -34,6 +36,9 @@ MEASURES = MappingProxyType(
         "light": "light estimated again: RMSE of the shading of a sphere's front",
         "exp": "expression estimated again: % of the eye distance that landmarks are off on the same head",
         "pose": "pose estimated again: degrees",
+        "asked_light": "the same against the light that was asked for",
+        "asked_exp": "the same against the expression that was asked for",
+        "asked_pose": "the same against the pose that was asked for",
         "identity": "mean distance to the person's photos in dlib's re-identification network",
         "flicker": "of a head that turns: mean change of a pixel's change from frame to frame, % of the range",
     }
@@ -53,9 +58,11 @@ class Measures:
         self.person = self.embedder.embed_portraits(photos)  # (A, 128)
         self.sphere = _front()
 
-    def __call__(self, made: Sequence[Picture], answers: Sequence[Answer]) -> list[dict[str, float]]:
-        """One dict for each picture, by the names of MEASURES."""
-        truth = FaceCodes.cat([answer.codes for answer in answers])
+    def __call__(
+        self, made: Sequence[Picture], answers: Sequence[Answer], asked: Sequence[FaceCodes]
+    ) -> list[dict[str, float]]:
+        """One dict for each picture, by the names of MEASURES. asked: what each edit was to render, a face each."""
+        truth, wish = FaceCodes.cat([answer.codes for answer in answers]), FaceCodes.cat(asked)
         images, true_images = _stack(made), _stack([answer.picture for answer in answers])
         found = self.estimator.fit(images, None)  # they are taken for the exact FFHQ crops that they should be
         errors: dict[str, Tensor] = {
@@ -63,6 +70,9 @@ class Measures:
             "light": self.light(found, truth),
             "exp": self.expression(found, truth),
             "pose": turn(found, truth),
+            "asked_light": self.light(found, wish),
+            "asked_exp": self.expression(found, wish),
+            "asked_pose": turn(found, wish),
             "identity": torch.from_numpy(self.identity(made, answers)),
         }
         return [

@@ -35,6 +35,9 @@ class Method:
     """It learns from the bad album."""
     whole: bool = False
     """It trains a whole rig instead of a delta."""
+    told: bool = False
+    """It edits with what `personalised` trained, and is told the true light, expression and pose that the answer has:
+    what is lost then is not the estimator's doing."""
 
     def album(self, subject: Subject) -> list[Face]:
         """What it learns from; fewer faces than `photos` where the subject has not so many."""
@@ -42,6 +45,8 @@ class Method:
 
     def is_possible(self, subject: Subject) -> bool:
         """Whether the subject has what it learns from."""
+        if self.told and not subject.same_light:  # a real person's photos have no truth but the estimate
+            return False
         return self.photos == 0 or len(self.album(subject)) >= max(1, self.photos or 1)
 
 
@@ -52,6 +57,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "buffers": Method("the edited buffers, rendered", photos=0),
         "base": Method("stage 1 alone", photos=0),
         "personalised": Method("stage 2 on the whole album, a delta"),
+        "told": Method("the same, told the true light, expression or pose instead of reading a photo", told=True),
         "10_photos": Method("the same with 10 photos", photos=10),
         "5_photos": Method("with 5", photos=5),
         "1_photo": Method("with one", photos=1),
@@ -77,7 +83,7 @@ class Maker:
         folder: Path,
         *,
         mirror: bool,
-        steps: int,
+        steps: int | None,
         sampler: str,
     ) -> None:
         self.base, self.subject, self.folder = base, subject, folder
@@ -92,8 +98,13 @@ class Maker:
             return [trial.answer.picture for trial in trials]
         if method == "copy":
             return [unseen[trial.source].portrait.image for trial in trials]
-        edits = [(unseen[trial.source], edited_codes(unseen, trial)) for trial in trials]
-        return self._make(method, edits)
+        return self._make(method, [(unseen[trial.source], self.asked(method, trial)) for trial in trials])
+
+    def asked(self, method: str, trial: Trial) -> FaceCodes:
+        """What the edit of a trial should render, one face."""
+        if METHODS[method].told:
+            return transfer(self.subject.unseen[trial.source].codes, trial.answer.codes, trial.modes)
+        return edited_codes(self.subject.unseen, trial)
 
     def sweep(self, method: str) -> list[Picture]:
         """FRAMES of the first unseen photo on its way to the next one's pose, which would be better off smooth."""
@@ -115,8 +126,10 @@ class Maker:
 
     def editor(self, method: str) -> Editor:
         """What a possible method edits with; it is trained at the first call."""
+        learns = METHODS[method]
+        if learns.told:
+            return self.editor("personalised")
         if method not in self._editors:
-            learns = METHODS[method]
             self._editors[method] = self.base if learns.photos == 0 else self._trained(method, learns)
         return self._editors[method]
 

@@ -13,7 +13,7 @@ from drig.metrics import Picture
 
 RECONSTRUCTION, SWEEP = "reconstruction", "sweep"
 """What the table calls a trial without modes, and a head that turns."""
-STILL = ("truth", "copy")
+STILL = ("truth", "copy", "told")
 """Methods that nobody asks for a sweep."""
 
 
@@ -41,7 +41,8 @@ def answer(
     }
     for method in methods:
         pictures[method] = maker.answers(method)
-        found = measures(pictures[method], [trial.answer for trial in subject.trials])
+        asked = [maker.asked(method, trial) for trial in subject.trials]
+        found = measures(pictures[method], [trial.answer for trial in subject.trials], asked)
         for trial, values in zip(subject.trials, found, strict=True):
             edit = "+".join(trial.modes) or RECONSTRUCTION
             rows.append({"method": method, "edit": edit, "source": trial.source, "target": trial.target, **values})

@@ -1,13 +1,17 @@
 """Estimators: portraits and landmarks -> face codes. Any of them serves wherever codes are needed."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from drig.errors import DrigError
 from drig.faces.codes import FaceCodes
 from drig.faces.head import HeadModel
 from drig.faces.open_head import OpenHead
+from drig.faces.portraits import Portrait
 
 ESTIMATORS = ("fit", "deca")
 """The estimators that `load_estimator` knows."""
@@ -24,6 +28,13 @@ class Estimator(Protocol):
         Without landmarks the portraits are taken for exact FFHQ crops, in which every face is in the same place.
         """
         ...
+
+
+def estimate(estimator: Estimator, portraits: Sequence[Portrait]) -> FaceCodes:
+    """The codes of portraits of one size, with landmarks, as one batch on the CPU."""
+    seen = torch.from_numpy(np.stack([portrait.seen for portrait in portraits]))  # (N, D, D, 3)
+    landmarks = torch.from_numpy(np.stack([portrait.landmarks for portrait in portraits]))
+    return estimator.fit(seen.permute(0, 3, 1, 2) / 255, landmarks)
 
 
 def load_estimator(name: str, head: HeadModel) -> Estimator:

@@ -6,6 +6,7 @@ The guess is where both fits start and what they hold on to, as firmly as the ne
 import torch
 from pytorch3d.transforms import axis_angle_to_matrix, matrix_to_axis_angle
 from torch import Tensor
+from torch.nn import functional
 
 from drig.errors import DrigError
 from drig.faces import ibug
@@ -15,6 +16,7 @@ from drig.faces.fit_geometry import Geometry, GeometryFit, GeometryPrior
 from drig.faces.fit_light import LightFit
 from drig.faces.head import neutral_codes
 from drig.faces.open_head import OpenHead
+from drig.faces.portraits import DETAIL
 from drig.faces.regressor import Regressor
 
 MISPLACED = 0.13
@@ -40,6 +42,7 @@ class Fit:
     @torch.no_grad()
     def fit(self, portraits: Tensor, landmarks: Tensor | None) -> FaceCodes:
         """Portraits (N, 3, H, W) in [0, 1], landmarks (N, 68, 2) in image NDC or None -> N faces."""
+        portraits = _enlarged(portraits)
         if self.regressor is None:
             if landmarks is None:
                 raise DrigError("without its network the estimator needs landmarks: give them")
@@ -70,6 +73,13 @@ class Fit:
         left, right, _ = ibug.eyes_and_mouth(landmarks)
         misplaced: Tensor = error > MISPLACED * (left - right).norm(dim=1)
         return misplaced
+
+
+def _enlarged(portraits: Tensor) -> Tensor:
+    """At least DETAIL px: all that follows resamples, and smears pixels that are as coarse as its grids."""
+    if portraits.shape[-1] >= DETAIL:
+        return portraits
+    return functional.interpolate(portraits, (DETAIL, DETAIL), mode="bicubic").clamp(0, 1)
 
 
 def _with(codes: FaceCodes, found: Geometry) -> FaceCodes:

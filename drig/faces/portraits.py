@@ -10,6 +10,9 @@ from drig.errors import PhotoRejected
 from drig.faces.alignment import align, face_quad
 from drig.faces.landmarks import LandmarkDetector
 
+DETAIL = 128
+"""Least side in pixels of the pictures that estimators see. Of 64 px they are a third further off in light and albedo
+(`benchmarks/fit.py --detail`); of more than 128 px no better."""
 _SMALLEST_CROP = 0.25  # of the output's side: below, the portrait would be mostly invented
 _ALIGNED_TOLERANCE = 0.3  # NDC, how far a crop's corners may be from FFHQ's; found again they are 0.22 off at most
 
@@ -28,6 +31,13 @@ class Portrait:
     """Side of the crop in the photo's own pixels: below S, the portrait is enlarged. 0 = not known."""
     to_portrait: NDArray[np.float64] | None = None
     """(2, 3) affine: pixel (x, y, 1) of the photo -> of the portrait, pixel centres whole numbers. None = not known."""
+    detail: NDArray[np.uint8] | None = None
+    """(DETAIL, DETAIL, 3) the same crop, where S is less. None = there is none, or no need of it."""
+
+    @property
+    def seen(self) -> NDArray[np.uint8]:
+        """What an estimator should look at: (D, D, 3) RGB."""
+        return self.image if self.detail is None else self.detail
 
     def corners(self) -> NDArray[np.float64]:
         """(4, 2) where the portrait's corners lie in the photo, in pixels counted from its top-left corner: top-left,
@@ -56,7 +66,8 @@ def find_portrait(
         scale = size / len(photo)
         resized = np.array([[scale, 0, scale / 2 - 0.5], [0, scale, scale / 2 - 0.5]])
         side = float(len(photo))
-        return Portrait(_resized(photo, size), _to_ndc(landmarks, len(photo)), len(faces), side, resized)
+        found = _to_ndc(landmarks, len(photo))
+        return Portrait(_resized(photo, size), found, len(faces), side, resized, _resized_detail(photo, size))
     return cut_portrait(photo, landmarks, size, len(faces))
 
 
@@ -69,13 +80,19 @@ def cut_portrait(photo: NDArray[np.uint8], landmarks: NDArray[np.float64], size:
         raise PhotoRejected(f"the face is too small: its crop is {side:.0f} px wide, {least} are needed")
     crop = align(photo, landmarks, size)
     moved = landmarks @ crop.to_portrait[:, :2].T + crop.to_portrait[:, 2]
-    return Portrait(crop.image, _to_ndc(moved, size), faces_found, side, crop.to_portrait)
+    detail = align(photo, landmarks, DETAIL).image if size < DETAIL else None
+    return Portrait(crop.image, _to_ndc(moved, size), faces_found, side, crop.to_portrait, detail)
 
 
 def trusted_portrait(photo: NDArray[np.uint8], size: int) -> Portrait:
     """An FFHQ crop as a portrait, its face not looked for: its landmarks are NaN. PhotoRejected if it is not square."""
     _check_square(photo)
-    return Portrait(_resized(photo, size), np.full((68, 2), np.nan, np.float32), 1, float(len(photo)))
+    unknown = np.full((68, 2), np.nan, np.float32)
+    return Portrait(_resized(photo, size), unknown, 1, float(len(photo)), detail=_resized_detail(photo, size))
+
+
+def _resized_detail(photo: NDArray[np.uint8], size: int) -> NDArray[np.uint8] | None:
+    return _resized(photo, DETAIL) if size < DETAIL else None
 
 
 def _resized(photo: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

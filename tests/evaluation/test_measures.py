@@ -23,12 +23,25 @@ def images(pictures: list[Picture]) -> torch.Tensor:
 
 def test_a_perfect_answer_is_best_in_every_measure(measures: Measures, subject: Subject) -> None:
     answers = [trial.answer for trial in subject.trials]
-    perfect = measures([answer.picture for answer in answers], answers)
-    spoilt = measures([255 - answer.picture for answer in answers], answers)
+    truth = [answer.codes for answer in answers]
+    perfect = measures([answer.picture for answer in answers], answers, truth)
+    spoilt = measures([255 - answer.picture for answer in answers], answers, truth)
     assert set(perfect[0]) == set(MEASURES) - {"flicker"}
     for name, sign in {"face_psnr": 1, "psnr": 1, "face_ssim": 1, "ssim": 1, "features": -1, "light": -1}.items():
         assert all(sign * a[name] > sign * b[name] for a, b in zip(perfect, spoilt, strict=True)), name
     assert perfect[0]["features"] == 0
+
+
+def test_what_was_asked_for_is_measured_apart_from_the_truth(measures: Measures, subject: Subject) -> None:
+    pictures, answers = zip(*((trial.answer.picture, trial.answer) for trial in subject.trials), strict=True)
+    truth = [answer.codes for answer in answers]
+    turned = [apply_controls(codes, Controls(yaw=20), measures.head.expression_names) for codes in truth]
+    right, wrong = (measures(pictures, answers, asked) for asked in (truth, turned))
+    for one, other in zip(right, wrong, strict=True):
+        for name in ("light", "exp", "pose"):
+            assert one[f"asked_{name}"] == one[name] == other[name]
+        assert other["asked_exp"] == pytest.approx(other["exp"], abs=1e-4)
+        assert other["asked_pose"] > 8
 
 
 def test_errors_of_codes_are_what_was_changed(measures: Measures, editor: Editor) -> None:

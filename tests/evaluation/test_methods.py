@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from drig.editing import Editor
 from drig.evaluation.measures import MEASURES, Measures
@@ -39,6 +40,21 @@ def test_each_way_to_personalise_learns_from_its_own_album(maker: Maker, editor:
     assert all((editor.rig.state_dict()[name] == tensor).all() for name, tensor in before.items())
     assert editor.mean_shape is None
     assert [maker.editor(method).delta is None for method in TRAINED] == [False, False, False, True]
+
+
+def test_told_edits_with_the_same_rig_what_is_true(maker: Maker, subject: Subject) -> None:
+    assert maker.editor("told") is maker.editor("personalised")
+    for trial in subject.trials:
+        told, asked, source = maker.asked("told", trial), maker.asked("base", trial), subject.unseen[trial.source].codes
+        for mode, name in (("light", "light"), ("exp", "exp")):
+            expected = trial.answer.codes if mode in trial.modes else source
+            assert torch.equal(getattr(told, name), getattr(expected, name))
+            assert torch.equal(getattr(told, name), getattr(asked, name)) == (mode not in trial.modes)
+        assert torch.equal(told.shape, source.shape)
+    reconstruction = [i for i, trial in enumerate(subject.trials) if not trial.modes]
+    answers = {method: np.stack(maker.answers(method)) for method in ("told", "personalised")}
+    assert np.array_equal(answers["told"][reconstruction], answers["personalised"][reconstruction])
+    assert not np.array_equal(answers["told"], answers["personalised"])
 
 
 def test_methods_that_need_more_photos_than_there_are_are_left_out(subject: Subject) -> None:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from drig.data.photos import read_photo
 from drig.data.synthetic import read_truth, write_people
@@ -45,6 +46,19 @@ def test_a_synthetic_person_comes_back(head: HeadModel, people: tuple[Tensor, Te
     again = estimator.fit(portraits, landmarks)
     for name, value in codes.as_dict().items():
         assert torch.equal(value, again.as_dict()[name]), name
+
+
+def test_a_coarse_picture_is_read_as_if_it_were_enlarged(
+    head: HeadModel, people: tuple[Tensor, Tensor, FaceCodes]
+) -> None:
+    portraits, landmarks, truth = people
+    estimator = load_estimator("fit", head)
+    coarse = functional.interpolate(portraits, (64, 64), mode="area")
+    codes, fine = estimator.fit(coarse, landmarks), estimator.fit(portraits, landmarks)
+    enlarged = functional.interpolate(coarse, (128, 128), mode="bicubic").clamp(0, 1)
+    for name, value in estimator.fit(enlarged, landmarks).as_dict().items():
+        assert torch.equal(value, codes.as_dict()[name]), name
+    assert (codes.light - truth.light).square().mean() < 2.5 * (fine.light - truth.light).square().mean()
 
 
 def test_without_landmarks_the_guess_alone_is_nearly_as_good(

@@ -12,7 +12,7 @@ from drig.errors import PhotoRejected
 from drig.faces.alignment import face_quad
 from drig.faces.ibug import ffhq_centre
 from drig.faces.landmarks import LandmarkDetector
-from drig.faces.portraits import Portrait, find_portrait, trusted_portrait
+from drig.faces.portraits import DETAIL, Portrait, find_portrait, trusted_portrait
 
 Photo = NDArray[np.uint8]
 
@@ -44,6 +44,14 @@ def test_landmarks_move_with_the_crop(detector: LandmarkDetector, portrait: Port
     np.testing.assert_allclose(ffhq_centre(portrait.landmarks), 0, atol=1e-5)
     found = (2 * detector.detect(portrait.image)[0].landmarks + 1) / 256 - 1
     assert np.abs(found - portrait.landmarks).mean() < 0.02
+
+
+def test_estimators_see_more_of_a_small_portrait(detector: LandmarkDetector, astronaut: Photo) -> None:
+    for photo, aligned in ((astronaut, False), (find_portrait(astronaut, detector, 256).image, True)):
+        small, large = (find_portrait(photo, detector, size, aligned=aligned) for size in (64, DETAIL))
+        assert small.image.shape == (64, 64, 3)
+        assert np.array_equal(small.seen, large.image)
+        assert large.seen is large.image
 
 
 def test_an_aligned_photo_is_only_resized(detector: LandmarkDetector, portrait: Portrait) -> None:
@@ -107,5 +115,6 @@ def test_a_crop_taken_at_its_word_is_only_resized(portrait: Portrait) -> None:
         trusted.image, np.asarray(Image.fromarray(portrait.image).resize((64, 64), Image.Resampling.LANCZOS))
     )
     assert np.isnan(trusted.landmarks).all()
+    assert np.array_equal(trusted.seen, trusted_portrait(portrait.image, DETAIL).image)
     with pytest.raises(PhotoRejected, match="square"):
         trusted_portrait(portrait.image[:100], 64)

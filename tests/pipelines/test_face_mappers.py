@@ -66,6 +66,18 @@ def test_record_holds_the_portrait_and_what_was_fitted_to_it(photos: Path) -> No
     assert records[1].codes["pose"][1] == pytest.approx(0.3, abs=0.15)
 
 
+def test_a_small_portrait_is_read_as_well_as_a_larger_one(photos: Path) -> None:
+    render = BufferRenderer("open", None, "fit", device="cpu")
+    sources = batch_of(photos / "person_0/a.png", photos / "person_2/a.png", photos / "notes.jpg")
+    small, large = (render(PortraitFinder(size)(sources))["record"] for size in (64, 128))
+    for one, other in zip(small[:2], large[:2], strict=True):
+        assert (decode(one).size, decode(other).size) == (64, 128)
+        for name, code in decode(one).codes.items():
+            if name != "crop":
+                np.testing.assert_allclose(code, decode(other).codes[name], atol=1e-4, err_msg=name)
+    assert small[2] == large[2] == b""
+
+
 def test_ffhq_crops_can_be_taken_at_their_word(tmp_path: Path) -> None:
     """No detector runs: the records have no landmarks, and codes close to the truth all the same."""
     head = OpenHead.load()

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from drig.data.albums import variety
@@ -20,7 +19,7 @@ from drig.data.albums.typical import HeadPriors, Training
 from drig.data.albums.verdicts import Level, PhotoMeasures, Variety, Verdict, judge
 from drig.faces.codes import FaceCodes
 from drig.faces.controls import head_angles
-from drig.faces.estimators import Estimator
+from drig.faces.estimators import Estimator, estimate
 from drig.faces.head import HeadModel
 from drig.faces.identity_embedding import IdentityEmbedder
 from drig.faces.portraits import Portrait
@@ -132,9 +131,7 @@ def fit_portraits(
     batches = []
     for start in range(0, len(portraits), BATCH):
         batch = portraits[start : start + BATCH]
-        images = np.stack([portrait.image for portrait in batch])
-        landmarks = torch.from_numpy(np.stack([portrait.landmarks for portrait in batch]))
-        batches.append(estimator.fit(torch.from_numpy(images).permute(0, 3, 1, 2) / 255, landmarks))
+        batches.append(estimate(estimator, batch))
         on_fitted(start + len(batch))
     return FaceCodes.cat(batches)
 

@@ -7,6 +7,7 @@ there so far.
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -18,9 +19,9 @@ from drig.data.records import encode, records_of
 from drig.data.store import BufferStoreWriter
 from drig.data.synthetic import render_portrait, sample_person, sample_shot
 from drig.faces.buffers import render_buffers
-from drig.faces.estimators import Estimator, load_estimator
+from drig.faces.estimators import Estimator, estimate, load_estimator
 from drig.faces.open_head import OpenHead
-from drig.faces.portraits import trusted_portrait
+from drig.faces.portraits import DETAIL, trusted_portrait
 from drig.randomness import numpy_generator
 from drig.training.base.detection import DetectorErrors
 
@@ -66,15 +67,15 @@ def render_person(index: int) -> Encoded:
     head, estimator, errors = _tools()
     person = sample_person(head, SEED, index)
     made = [render_portrait(head, person, sample_shot(person, photo), DRAWN) for photo in range(PHOTOS)]
-    generators = [numpy_generator(SEED, "detection", index, photo) for photo in range(PHOTOS)]
-    landmarks = np.stack(
-        [errors.detect(m.landmarks, m.codes.pose[0, :3], rng) for m, rng in zip(made, generators, strict=True)]
-    )  # (N, 68, 2)
+    read = []
+    for photo, portrait in enumerate(made):
+        rng = numpy_generator(SEED, "detection", index, photo)
+        found = errors.detect(portrait.landmarks, portrait.codes.pose[0, :3], rng)
+        read.append(replace(trusted_portrait(portrait.image, DETAIL), landmarks=found))
+    codes, landmarks = estimate(estimator, read), np.stack([portrait.landmarks for portrait in read])
     keys, records = [_key(index, photo) for photo in range(PHOTOS)], Encoded()
     for size in SIZES:
         images = np.stack([trusted_portrait(m.image, size).image for m in made])  # (N, S, S, 3)
-        portraits = torch.from_numpy(images).permute(0, 3, 1, 2) / 255  # (N, 3, S, S)
-        codes = estimator.fit(portraits, torch.from_numpy(landmarks))
         with torch.no_grad():
             buffers = render_buffers(head, codes, size)
         records += [(size, r.key, encode(r)) for r in records_of(keys, images, landmarks, codes, buffers)]

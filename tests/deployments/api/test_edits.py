@@ -77,7 +77,7 @@ def test_an_edit_with_nothing_but_a_photo(client: TestClient, backend: FakeBacke
     assert backend.identity.name == "base"
     job = asked(backend)
     assert (job.target, job.modes, job.controls, job.size, job.photo) == (None, (), {}, None, None)
-    assert (job.steps, job.sampler, job.seed) == (20, "ddim", 0)
+    assert (job.steps, job.sampler, job.seed) == (None, "ddim", 0)
 
 
 def test_json_says_the_same(client: TestClient, backend: FakeBackend) -> None:

@@ -193,7 +193,7 @@ def test_a_video_begins(door: Open, jobs: FakeJobs, backend: FakeBackend) -> Non
     assert request["edit"] == {
         "modes": ("light", "exp"),
         "controls": {"yaw": 10.0},
-        "steps": 20,
+        "steps": None,
         "sampler": "ddim",
         "seed": 0,
         "size": 128,
