@@ -3,11 +3,12 @@
     python benchmarks/fit.py [--people 40] [--size 256] [--seen 64] [--folder runs/held_out] [--real PHOTOS]
 
 Portraits of `drig synth` (rendered into the folder unless they are there), with the detector's landmarks; faces that it
-does not find are left out. With --seen the estimator gets them reduced: that is what coarse portraits cost. Four ways:
-the mean head in typical light under the landmarks' pose, landmarks and colours without the network, network and colours
-without landmarks (`drig extract --aligned --detect false`), and `fit` itself.
-Medians over the portraits, in brackets the 90th percentile. Of real photos nobody knows the truth: there, how far the
-head is from the detected landmarks and from the colours of the skin, as `drig inspect` measures.
+does not find are left out. With --seen the estimator gets them reduced: that is what coarse portraits cost. The mean
+head in typical light under the landmarks' pose, landmarks and colours without the network, network and colours without
+landmarks (`drig extract --aligned --detect false`), and `fit` itself; and `fit` on drawn landmarks, the true ones with a
+detector's errors (`drig.training.base.detection`). Medians over the portraits, in brackets the 90th percentile. Of real
+photos nobody knows the truth: there, how far the head is from the detected landmarks and from the colours of the skin,
+as `drig inspect` measures.
 """
 
 import argparse
@@ -36,6 +37,8 @@ from drig.faces.open_head import OpenHead
 from drig.faces.portraits import find_portrait
 from drig.faces.regressor import Regressor
 from drig.inspection import Fitted, inspect
+from drig.randomness import numpy_generator
+from drig.training.base.detection import DetectorErrors
 
 SEED = 1
 """Of the people: not the training's."""
@@ -48,24 +51,26 @@ Estimate = Callable[[Tensor, Tensor], FaceCodes]
 
 @dataclass(frozen=True)
 class Faces:
-    """Portraits (N, 3, S, S) in [0, 1], observed landmarks (N, 68, 2) and the truth."""
+    """Portraits (N, 3, S, S) in [0, 1], observed and drawn landmarks (N, 68, 2) and the truth."""
 
     images: Tensor
     landmarks: Tensor
+    drawn: Tensor
     codes: FaceCodes
 
-    def estimate(self, estimate: Estimate) -> tuple[FaceCodes, float]:
+    def estimate(self, estimate: Estimate, *, drawn: bool = False) -> tuple[FaceCodes, float]:
         """Everybody's codes, and portraits a second."""
         start = time.perf_counter()
-        chunks = zip(self.images.split(BATCH), self.landmarks.split(BATCH), strict=True)
+        landmarks = self.drawn if drawn else self.landmarks
+        chunks = zip(self.images.split(BATCH), landmarks.split(BATCH), strict=True)
         codes = FaceCodes.cat([estimate(images, landmarks) for images, landmarks in chunks])
         return codes, len(codes) / (time.perf_counter() - start)
 
 
 def portraits(head: OpenHead, folder: Path, people: int, photos: int, size: int, side: int) -> tuple[Faces, int]:
     """Synthetic portraits as the detector sees them, reduced to `side`, and in how many it sees no face."""
-    detector, missed = LandmarkDetector(), 0
-    images, landmarks, codes = [], [], []
+    detector, errors, missed = LandmarkDetector(), DetectorErrors.load(), 0
+    images, landmarks, drawn, codes = [], [], [], []
     made = write_people(folder, people=range(people), photos=photos, size=size, seed=SEED, head=head)
     for path in tqdm(made, total=people * photos, unit="portrait", desc="held-out people", leave=False):
         try:
@@ -75,9 +80,13 @@ def portraits(head: OpenHead, folder: Path, people: int, photos: int, size: int,
             continue
         images.append(seen.image)
         landmarks.append(seen.landmarks)
-        codes.append(read_truth(path)[0])
+        truth, points = read_truth(path)
+        rng = numpy_generator(SEED, "detection", len(codes))
+        drawn.append(errors.detect(points.numpy(), truth.pose[0, :3], rng))
+        codes.append(truth)
     stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2) / 255
-    return Faces(stacked, torch.from_numpy(np.stack(landmarks)), FaceCodes.cat(codes)), missed
+    found, likely = (torch.from_numpy(np.stack(points)) for points in (landmarks, drawn))
+    return Faces(stacked, found, likely, FaceCodes.cat(codes)), missed
 
 
 class Errors:
@@ -232,6 +241,8 @@ def main() -> None:
         faces.estimate(lambda images, landmarks, way=estimate: way(images[:1], landmarks[:1]))  # type: ignore[misc]
         codes, speeds[name] = faces.estimate(estimate)
         columns[name] = measure(faces.codes, codes, options.size)
+    codes, speeds["drawn landmarks"] = faces.estimate(ways(head)["fit"], drawn=True)
+    columns["drawn landmarks"] = measure(faces.codes, codes, options.size)
     print(f"{len(faces.codes)} portraits, {missed} not found; {torch.get_num_threads()} threads")
     print(f"{'median (90th percentile)':<38}" + "".join(f"{name:>18}" for name in columns))
     for label in columns["fit"]:

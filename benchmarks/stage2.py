@@ -24,7 +24,6 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from drig.data.albums import mean_shape
 from drig.data.mirroring import with_mirror_images
 from drig.data.photos import read_photo
 from drig.diffusion.deltas import load_merged
@@ -32,8 +31,7 @@ from drig.diffusion.network import Rig
 from drig.diffusion.samplers import ddim
 from drig.diffusion.weights import load_weights
 from drig.editing import Editor
-from drig.faces.codes import FaceCodes
-from drig.personalization import AlbumDataset
+from drig.personalization import AlbumDataset, of_person
 from drig.randomness import torch_generator
 from drig.training.config import TRAINING_PRESETS, TrainingConfig
 from drig.training.loop import train
@@ -86,9 +84,9 @@ def people(runs: Path) -> list[Person]:
         faces = [editor.read(read_photo(file), aligned=True) for file in sorted(folder.glob("*.png"))]
         held = hold_out(len(faces), HELD_OUT)
         kept = [face for i, face in enumerate(faces) if i not in held]
-        editor.mean_shape = mean_shape(FaceCodes.cat([face.codes for face in kept]))
-        held_out = AlbumDataset(editor, [faces[i] for i in held])
-        found.append(Person(folder.name, AlbumDataset(editor, kept), held_out.items))
+        person = of_person(editor, kept)
+        held_out = AlbumDataset(person, [faces[i] for i in held])
+        found.append(Person(folder.name, AlbumDataset(person, kept), held_out.items))
     return found
 
 

@@ -97,8 +97,8 @@ def edit_frames(
         raise DrigError(f"modes {', '.join(modes) or 'none'}: a video gives any of {', '.join(MODES)}")
     for start in range(0, len(drive), BATCH):
         targets = drive.codes[slice(start, start + BATCH)]
-        sources = FaceCodes.cat([source.codes] * len(targets))
-        codes = transfer(sources, targets, modes)
+        sources = editor.own(FaceCodes.cat([source.codes] * len(targets)))
+        codes = transfer(sources, editor.own(targets), modes)
         if controls:
             codes = apply_controls(codes, controls, editor.expression_names)
         buffers = editor.buffers(sources, codes).stacked()  # (B, 9, S, S)

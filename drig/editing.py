@@ -7,7 +7,7 @@ with the source's own global code, through a base rig (stage 1 alone) or a perso
 import copy
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -28,12 +28,17 @@ from drig.faces.codes import FaceCodes, transfer
 from drig.faces.controls import Controls, apply_controls
 from drig.faces.estimators import Estimator, load_estimator
 from drig.faces.head import HeadModel, load_head
+from drig.faces.open_head import OpenHead
+from drig.faces.skin import with_skin
 from drig.memory import reuse_freed_memory
 from drig.randomness import torch_generator
 from drig.reading import Face, FaceReader
 
 MODES = ("light", "exp", "pose", "latent")
 """What an edit can take from a target photo: the first three change the buffers, `latent` the global code."""
+
+PERSON = ("mean_shape", "mean_skin")
+"""What an editor knows of its person beside the rig, by the names that it has in weights files."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,7 @@ class Editor:
         rig: the network; put in eval mode here.
         head, estimator: the physical layer that the rig was trained with.
         mean_shape: (1, S) the album's mean shape for a personalised rig; it replaces every shape code (SPEC 6).
+        mean_skin: (1, K) likewise of its texture codes (`drig.faces.skin`); None = every photo keeps its own.
         delta: what makes `rig`, its base, the person's.
     """
 
@@ -69,6 +75,7 @@ class Editor:
         estimator: Estimator,
         *,
         mean_shape: Tensor | None = None,
+        mean_skin: Tensor | None = None,
         delta: Delta | None = None,
         device: str = "cpu",
     ) -> None:
@@ -77,7 +84,7 @@ class Editor:
         self.rig = rig.to(device).eval()
         self.head = head
         self.estimator = estimator
-        self.mean_shape = mean_shape
+        self.mean_shape, self.mean_skin = mean_shape, mean_skin
         self.delta = delta
         self._reader = FaceReader(head, estimator)
         self.detector = self._reader.detector
@@ -101,11 +108,13 @@ class Editor:
             raise DrigError(
                 f"{weights} does not say which {missing.args[0]} it was trained with; give weights written by drig"
             ) from None
-        return cls(loaded.rig, head, estimator, mean_shape=loaded.tensors.get("mean_shape"), device=device)
+        mean_shape, mean_skin = (loaded.tensors.get(name) for name in PERSON)
+        return cls(loaded.rig, head, estimator, mean_shape=mean_shape, mean_skin=mean_skin, device=device)
 
     def save(self, path: Path) -> None:
         """Everything `load` needs in one safetensors file, of a delta all but its base; whole or not at all."""
-        tensors = {} if self.mean_shape is None else {"mean_shape": self.mean_shape}
+        person = {name: getattr(self, name) for name in PERSON}
+        tensors = {name: tensor for name, tensor in person.items() if tensor is not None}
         metadata = {"head": self.head.name, "estimator": self.estimator.name}
         if self.delta is None:
             save_weights(path, self.rig, tensors, metadata)
@@ -127,7 +136,7 @@ class Editor:
         self.rig.eval()  # where it was trained over, dropout is still on
         person = copy.copy(self)
         person.delta = loaded.delta.to(self.device).requires_grad_(False)
-        person.mean_shape = loaded.tensors.get("mean_shape")
+        person.mean_shape, person.mean_skin = (loaded.tensors.get(name) for name in PERSON)
         return person
 
     @cached_property
@@ -156,6 +165,13 @@ class Editor:
         aligned: the photo is an FFHQ crop already; it is only resized.
         """
         return self._reader.read(photo, self.size, aligned=aligned)
+
+    def own(self, codes: FaceCodes) -> FaceCodes:
+        """What the codes of photos are, given that they show the editor's person: with that person's skin."""
+        if self.mean_skin is None:
+            return codes
+        assert isinstance(self.head, OpenHead), "nobody with another head has a mean skin"
+        return with_skin(self.head, codes, self.mean_skin)
 
     def buffers(self, source: FaceCodes, edited: FaceCodes | None = None) -> Buffers:
         """The buffers of edited codes, the head held on the source's FFHQ centre. None = of the source itself."""
@@ -218,6 +234,8 @@ class Editor:
         seed: int = 0,
     ) -> "Plan":
         """An edit up to the sampling, which `edit_together` does of several at once. Takes and raises as `edit`."""
+        source = replace(source, codes=self.own(source.codes))
+        target = None if target is None else replace(target, codes=self.own(target.codes))
         codes = edited_codes(source, target, modes, controls, self.expression_names)
         warnings = source.warnings
         if target is not None:

@@ -44,9 +44,10 @@ def showcase(editor: Editor, face: Face, *, steps: int | None = None, sampler: s
     """
     sweeps = {name: sweep for name, sweep in SWEEPS.items() if name != "expression" or editor.expression_names}
     rows: list[list[Picture | None]] = []
+    source = editor.own(face.codes)
     for controls in sweeps.values():
-        edited = [apply_controls(face.codes, one, editor.expression_names) for one in controls]
-        buffers = [editor.buffers(face.codes, codes) for codes in edited]
+        edited = [apply_controls(source, one, editor.expression_names) for one in controls]
+        buffers = [editor.buffers(source, codes) for codes in edited]
         made = editor.sample(
             torch.cat([one.stacked() for one in buffers]),  # (N, 9, S, S)
             [face.portrait.image] * len(buffers),

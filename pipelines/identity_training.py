@@ -16,7 +16,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from drig import storage
-from drig.data.albums import Album, load_album, mean_shape
+from drig.data.albums import Album, load_album
 from drig.data.albums.doctor import examine
 from drig.data.albums.verdicts import Level
 from drig.data.items import Item
@@ -26,7 +26,7 @@ from drig.errors import DrigError
 from drig.faces.codes import FaceCodes
 from drig.faces.identity_embedding import IdentityEmbedder
 from drig.metrics import psnr, ssim
-from drig.personalization import album_dataset, fit_album, own_editor
+from drig.personalization import album_dataset, fit_album, of_person, own_editor
 from drig.pictures import Picture, buffer_pictures, contact_sheet
 from drig.reading import Face
 from drig.training.config import TrainingConfig
@@ -172,7 +172,7 @@ def train_identity(
     workdir = _workdir(folder, mark, [album.keys[i] for i in kept])
     shown = held or kept[:2]
     before = [editor.edit(faces[i]).image for i in shown]
-    editor.mean_shape = mean_shape(FaceCodes.cat([faces[i].codes for i in kept]))
+    editor = of_person(editor, [faces[i] for i in kept])
     truth = [faces[i].portrait.image for i in held]
 
     def measure(weights: Path) -> float:
@@ -315,7 +315,7 @@ def _sheet(
 ) -> Picture:
     """Photos, their buffers with the mean shape, and reconstructions by the base rig and by the person's own."""
     rows = [
-        [face.portrait.image, *buffer_pictures(own.buffers(face.codes).stacked()[0])[:2], base, personal]
+        [face.portrait.image, *buffer_pictures(own.buffers(own.own(face.codes)).stacked()[0])[:2], base, personal]
         for face, base, personal in zip(faces, before, after, strict=True)
     ]
     columns = ["portrait", "rendered", "normal", "base rig", "own rig"]

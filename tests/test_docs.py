@@ -154,7 +154,9 @@ class Checker:
                 module = importlib.import_module(script.removesuffix(".py").replace("/", "."))
                 self._dry_run(module.main, rest, whole)
             case ["python", script, *rest] if script.startswith("benchmarks/") and (ROOT / script).exists():
-                self._parse_benchmark(ROOT / script, rest)
+                self._parse(ROOT / script, rest)
+            case ["python", "-m", module, *rest] if (main := ROOT / module.replace(".", "/") / "__main__.py").exists():
+                self._parse(main, rest)
             case ["make", *targets]:
                 self._plan(targets)
             case ["curl", url, *options] if url.startswith("http://127.0.0.1:8000/"):
@@ -174,7 +176,7 @@ class Checker:
             pytest.fail(f"{shlex.join(words)}: {said}")
         assert set(Path().rglob("*")) == before, "a dry run made something"
 
-    def _parse_benchmark(self, script: Path, options: Sequence[str]) -> None:
+    def _parse(self, script: Path, options: Sequence[str]) -> None:
         """Run the script up to the end of its parsing."""
 
         class Parsed(Exception):

@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,9 +19,9 @@ from drig.identities import Identities, IdentityInfo, UnknownIdentity
 
 Result = TypeVar("Result")
 KEPT_BYTES, KEPT_SECONDS = 64 * 1024 * 1024, 120.0
-"""Faces that a replica remembers, some 300, and mean shapes: none for long, since they may be deleted elsewhere."""
-MEAN_SHAPE_BYTES = 1024
-"""What an identity's mean shape takes in memory, roughly."""
+"""Faces that a replica remembers, some 300, and what identities look like: not for long, they may be deleted."""
+PERSON_BYTES = 2048
+"""What an identity's mean shape and skin take in memory, roughly."""
 
 
 class FaceReplica:
@@ -38,7 +39,7 @@ class FaceReplica:
         self._fetch = fetch
         self._identities = Identities(tracking_uri)
         self._faces: Shelf[Any] = Shelf(KEPT_BYTES, KEPT_SECONDS)
-        self._mean_shapes: Shelf[tuple[Any]] = Shelf(KEPT_BYTES, KEPT_SECONDS)
+        self._persons: Shelf[tuple[Any, Any]] = Shelf(KEPT_BYTES, KEPT_SECONDS)
         self._reader = _reader_of(self._identities)
         self._warm_up()
 
@@ -98,30 +99,36 @@ class FaceReplica:
 
         return encode_png(found_picture(self._reader.head, face, kind, size))
 
-    def _render(self, job: PreviewJob, source: Any, target: Any) -> Previewed:
+    def _render(self, job: PreviewJob, *faces: Any) -> Previewed:
         from deployments.replicas.transport import encode_png
         from drig.editing import edited_codes
         from drig.faces.controls import Controls, head_angles
+        from drig.faces.skin import with_skin
         from drig.previews import preview
 
         started = time.perf_counter()
         head = self._reader.head
-        mean_shape = self._mean_shape(job.identity)
+        mean_shape, mean_skin = self._person(job.identity)
+        if mean_skin is not None:
+            source, target = (face and replace(face, codes=with_skin(head, face.codes, mean_skin)) for face in faces)
+        else:
+            source, target = faces
         codes = edited_codes(source, target, job.modes, Controls(**job.controls), head.expression_names)
         png = encode_png(preview(head, source, codes, job.layer, job.size, mean_shape=mean_shape))
         yaw, pitch, roll = head_angles(codes)[0].tolist()
         return Previewed(png, (yaw, pitch, roll), time.perf_counter() - started)
 
-    def _mean_shape(self, identity: IdentityInfo) -> Any:
+    def _person(self, identity: IdentityInfo) -> tuple[Any, Any]:
         """A version never changes, and neither does what its weights file holds."""
         from drig.diffusion.weights import read_extra
 
         key = identity_key(identity)
-        kept = self._mean_shapes.get(key)
+        kept = self._persons.get(key)
         if kept is None:
-            kept = (read_extra(self._identities.fetch_known(identity))[1].get("mean_shape"),)
-            self._mean_shapes.put(key, kept, MEAN_SHAPE_BYTES)
-        return kept[0]
+            found = read_extra(self._identities.fetch_known(identity))[1]
+            kept = (found.get("mean_shape"), found.get("mean_skin"))
+            self._persons.put(key, kept, PERSON_BYTES)
+        return kept
 
     def _warm_up(self) -> None:
         """No request waits for a compiler, nor for the detectors' models."""

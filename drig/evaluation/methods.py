@@ -8,12 +8,11 @@ from types import MappingProxyType
 
 import torch
 
-from drig.data.albums import mean_shape
 from drig.editing import Editor
 from drig.evaluation.subjects import Subject, Trial
 from drig.faces.codes import FaceCodes, blend, transfer
 from drig.metrics import Picture
-from drig.personalization import album_dataset, own_editor
+from drig.personalization import album_dataset, of_person, own_editor
 from drig.pictures import to_picture
 from drig.reading import Face
 from drig.training.config import TrainingConfig
@@ -102,15 +101,16 @@ class Maker:
 
     def asked(self, method: str, trial: Trial) -> FaceCodes:
         """What the edit of a trial should render, one face."""
-        if METHODS[method].told:
-            return transfer(self.subject.unseen[trial.source].codes, trial.answer.codes, trial.modes)
-        return edited_codes(self.subject.unseen, trial)
+        editor, unseen = self.editor(method), self.subject.unseen
+        target = trial.answer.codes if METHODS[method].told else editor.own(unseen[trial.target].codes)
+        return transfer(editor.own(unseen[trial.source].codes), target, trial.modes)
 
     def sweep(self, method: str) -> list[Picture]:
         """FRAMES of the first unseen photo on its way to the next one's pose, which would be better off smooth."""
         source, target = self.subject.unseen[:2]
-        end = transfer(source.codes, target.codes, ["pose"])
-        return self._make(method, [(source, blend(source.codes, end, i / (FRAMES - 1))) for i in range(FRAMES)])
+        start = self.editor(method).own(source.codes)
+        end = transfer(start, target.codes, ["pose"])
+        return self._make(method, [(source, blend(start, end, i / (FRAMES - 1))) for i in range(FRAMES)])
 
     def _make(self, method: str, edits: Sequence[tuple[Face, FaceCodes]]) -> list[Picture]:
         editor = self.editor(method)
@@ -135,16 +135,9 @@ class Maker:
 
     def _trained(self, method: str, learns: Method) -> Editor:
         faces = learns.album(self.subject)
-        editor = copy.copy(self.base)
-        editor.mean_shape = mean_shape(FaceCodes.cat([face.codes for face in faces]))
+        editor = of_person(self.base, faces)
         dataset = album_dataset(editor, faces, mirror=self.mirror)
         rig = copy.deepcopy(editor.rig) if learns.whole else editor.rig
         result = train(self.whole if learns.whole else self.training, rig, dataset, workdir=self.folder / method)
         assert result.weights is not None, "nothing asks the training to stop early"
         return own_editor(editor, result.weights)
-
-
-def edited_codes(unseen: Sequence[Face], trial: Trial) -> FaceCodes:
-    """What the edit of a trial should render."""
-    source = unseen[trial.source].codes
-    return transfer(source, unseen[trial.target].codes, trial.modes) if trial.modes else source

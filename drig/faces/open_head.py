@@ -13,6 +13,7 @@ Legend: N batch, V vertices, F triangles, U texture coordinates, T texture size,
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.resources import as_file, files
 from typing import Any, Self
 
@@ -75,6 +76,17 @@ class OpenHead(LinearHead):
         """(N, 3, T, T) mean + components, clipped to [0, 1]."""
         change = torch.einsum("nk,kcij->ncij", codes.tex, self.albedo_basis)
         return (self.albedo_mean + change).clamp(0, 1)
+
+    def skin_colour(self, codes: FaceCodes) -> Tensor:
+        """(N, 3) mean albedo of the skin, in (0, 1)."""
+        mean, basis = self._skin
+        return (mean + codes.tex @ basis).clamp(0.02, 1)
+
+    @cached_property
+    def _skin(self) -> tuple[Tensor, Tensor]:
+        """(3,) and (K, 3): the albedo's mean and components, averaged over the skin."""
+        weight = self.regions["skin"] / self.regions["skin"].sum()
+        return (self.albedo_mean * weight).sum((1, 2)), (self.albedo_basis * weight).sum((2, 3))
 
 
 def _unpack(arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:

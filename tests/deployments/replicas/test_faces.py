@@ -22,6 +22,8 @@ from drig.editing import edited_codes
 from drig.faces.controls import Controls, head_angles
 from drig.faces.estimators import load_estimator
 from drig.faces.head import load_head
+from drig.faces.open_head import OpenHead
+from drig.faces.skin import with_skin
 from drig.identities import BASE, Identities, IdentityInfo
 from drig.previews import preview
 from drig.reading import FaceReader
@@ -42,13 +44,18 @@ class Room:
 
 @pytest.fixture(scope="module")
 def identities(tmp_path_factory: pytest.TempPathFactory) -> Identities:
-    """The base that drig ships, and a person whose mean shape is far from everybody's."""
+    """The base that drig ships, and a person whose mean shape and skin are far from everybody's."""
     folder = tmp_path_factory.mktemp("registry")
     registry = Identities(f"sqlite:///{folder}/mlflow.db")
     registry.ensure_base()
     weights = folder / "weights.safetensors"
-    mean_shape = torch.full((1, load_head("open").shape_size), 1.5)
-    save_file({"extra.mean_shape": mean_shape}, weights, metadata={"config": json.dumps({"size": 64})})
+    head = load_head("open")
+    mean_shape, mean_skin = torch.full((1, head.shape_size), 1.5), torch.full((1, head.tex_size), 1.0)
+    save_file(
+        {"extra.mean_shape": mean_shape, "extra.mean_skin": mean_skin},
+        weights,
+        metadata={"config": json.dumps({"size": 64})},
+    )
     registry.register("ada", weights, album_report={"photos": 3})
     return registry
 
@@ -138,7 +145,8 @@ def test_previews_are_what_an_edit_renders(room: Room, identities: Identities, p
     assert np.array_equal(turned, preview(head, face, codes, "normal", 128))
     assert np.array_equal(mesh, preview(head, face, codes, "mesh", 256))
     mean_shape = torch.full((1, head.shape_size), 1.5)
-    assert np.array_equal(ada, preview(head, face, face.codes, "rendered", 256, mean_shape=mean_shape))
+    own = with_skin(OpenHead.load(), face.codes, torch.full((1, head.tex_size), 1.0))
+    assert np.array_equal(ada, preview(head, face, own, "rendered", 256, mean_shape=mean_shape))
     assert not np.array_equal(ada, plain)
     assert isinstance(answers[1], Previewed)
     assert answers[1].pose[0] == pytest.approx(25, abs=0.01)

@@ -1,0 +1,73 @@
+"""What two choices of editing do: how many steps the sampler takes, and that a person has a skin of their own.
+
+    python benchmarks/editing.py [--first 2] [--people 2] [--steps 4 8 20] [--folder runs/editing]
+
+People of `drig evaluate`, personalised over the shipped base twice: with the mean skin of their album
+(`drig.faces.skin`), and with every photo's own albedo, as in the paper. Means over their edits, person by person and
+together; a training takes a minute or two, and what is trained is kept in the folder.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from drig.editing import Editor
+from drig.evaluation.measures import Measures
+from drig.evaluation.methods import Maker
+from drig.evaluation.subjects import Subject, synthetic_subject
+from drig.evaluation.trials import answer
+from drig.shipped_base import SHIPPED_BASE
+from drig.training.config import TRAINING_PRESETS
+
+METHOD = "personalised"
+SHOWN = ("face_psnr", "face_ssim", "features", "light", "pose", "identity")
+Row = dict[str, float]
+
+
+class OwnAlbedos(Editor):
+    """An editor to whom every photo has a skin of its own."""
+
+    mean_skin = property(lambda self: None, lambda self, value: None)  # type: ignore[assignment]
+
+
+def measured(base: Editor, subject: Subject, folder: Path, steps: list[int]) -> dict[int, Row]:
+    """The means of a person's edits by number of steps."""
+    delta, whole = TRAINING_PRESETS["tiny-stage2-delta"], TRAINING_PRESETS["tiny-stage2"]
+    maker = Maker(base, subject, delta, whole, folder, mirror=True, steps=None, sampler="ddim")
+    measures = Measures(base, [face.portrait for face in subject.album])
+    found = {}
+    for count in steps:
+        maker.steps = count
+        rows = answer(maker, measures, [METHOD]).rows
+        edits = rows[~rows["edit"].isin(["reconstruction", "sweep"])]
+        found[count] = {name: float(edits[name].mean()) for name in SHOWN}
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--first", type=int, default=2, help="number of the first person")
+    parser.add_argument("--people", type=int, default=2, help="how many")
+    parser.add_argument("--steps", type=int, nargs="+", default=[4, 8, 20], help="of the sampler")
+    parser.add_argument("--folder", type=Path, default=Path("runs/editing"), help="for what is trained")
+    options = parser.parse_args()
+    base = Editor.load(SHIPPED_BASE)
+    usual = base.rig.config.steps
+    table: dict[str, list[Row]] = {}
+    for index in range(options.first, options.first + options.people):
+        subject = synthetic_subject(base, index, album=20, unseen=12)
+        folder = options.folder / subject.name
+        rows = {f"{count} steps": row for count, row in measured(base, subject, folder, options.steps).items()}
+        plain = OwnAlbedos(base.rig, base.head, base.estimator)
+        rows[f"{usual} steps, every photo's albedo"] = measured(plain, subject, folder / "albedos", [usual])[usual]
+        for name, row in rows.items():
+            table.setdefault(name, []).append(row)
+            print(f"{subject.name}  {name:<32}" + "".join(f"{row[key]:11.3f}" for key in SHOWN), flush=True)
+    print(f"{'means':<45}" + "".join(f"{key:>11}" for key in SHOWN))
+    for name, each in table.items():
+        print(f"{name:<45}" + "".join(f"{np.mean([row[key] for row in each]):11.3f}" for key in SHOWN))
+
+
+if __name__ == "__main__":
+    main()
