@@ -5,10 +5,11 @@
 Portraits of `drig synth` (rendered into the folder unless they are there), with the detector's landmarks; faces that it
 does not find are left out. With --seen the estimator gets them reduced: that is what coarse portraits cost. The mean
 head in typical light under the landmarks' pose, landmarks and colours without the network, network and colours without
-landmarks (`drig extract --aligned --detect false`), and `fit` itself; and `fit` on drawn landmarks, the true ones with a
-detector's errors (`drig.training.base.detection`). Medians over the portraits, in brackets the 90th percentile. Of real
-photos nobody knows the truth: there, how far the head is from the detected landmarks and from the colours of the skin,
-as `drig inspect` measures.
+landmarks (`drig extract --aligned --detect false`), and `fit` itself; and `fit` on drawn landmarks, the true ones off
+as a detector's are (`drig.training.base.detection`).
+
+Medians over the portraits, in brackets the 90th percentile. Of real photos nobody knows the truth: there, how far the
+head is from the detected landmarks and from the colours of the skin, as `drig inspect` measures.
 """
 
 import argparse
