@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
@@ -52,8 +53,9 @@ Estimate = Callable[[Tensor, Tensor], FaceCodes]
 
 @dataclass(frozen=True)
 class Faces:
-    """Portraits (N, 3, S, S) in [0, 1], observed and drawn landmarks (N, 68, 2) and the truth."""
+    """Portraits (N, 3, S, S) in [0, 1], who they show, observed and drawn landmarks (N, 68, 2) and the truth."""
 
+    people: list[str]
     images: Tensor
     landmarks: Tensor
     drawn: Tensor
@@ -71,7 +73,7 @@ class Faces:
 def portraits(head: OpenHead, folder: Path, people: int, photos: int, size: int, side: int) -> tuple[Faces, int]:
     """Synthetic portraits as the detector sees them, reduced to `side`, and in how many it sees no face."""
     detector, errors, missed = LandmarkDetector(), DetectorErrors.load(), 0
-    images, landmarks, drawn, codes = [], [], [], []
+    names, images, landmarks, drawn, codes = [], [], [], [], []
     made = write_people(folder, people=range(people), photos=photos, size=size, seed=SEED, head=head)
     for path in tqdm(made, total=people * photos, unit="portrait", desc="held-out people", leave=False):
         try:
@@ -79,6 +81,7 @@ def portraits(head: OpenHead, folder: Path, people: int, photos: int, size: int,
         except PhotoRejected:
             missed += 1
             continue
+        names.append(path.parent.name)
         images.append(seen.image)
         landmarks.append(seen.landmarks)
         truth, points = read_truth(path)
@@ -87,7 +90,7 @@ def portraits(head: OpenHead, folder: Path, people: int, photos: int, size: int,
         codes.append(truth)
     stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2) / 255
     found, likely = (torch.from_numpy(np.stack(points)) for points in (landmarks, drawn))
-    return Faces(stacked, found, likely, FaceCodes.cat(codes)), missed
+    return Faces(names, stacked, found, likely, FaceCodes.cat(codes)), missed
 
 
 class Errors:
@@ -195,6 +198,12 @@ def ways(head: OpenHead) -> dict[str, Estimate]:
     }
 
 
+def skin_spread(head: OpenHead, people: list[str], codes: FaceCodes) -> tuple[float, float]:
+    """Standard deviation of the logarithm of the estimated skin's colour: among a person's photos, and among people."""
+    colours = pd.DataFrame(head.skin_colour(codes).log().numpy()).groupby(people)
+    return float(colours.var().mean().mean() ** 0.5), float(colours.mean().var().mean() ** 0.5)
+
+
 class Way:
     """One of them as an Estimator."""
 
@@ -251,6 +260,10 @@ def main() -> None:
         shown = (f"{float(v.median()):.3f} ({float(v.quantile(0.1 if 'PSNR' in label else 0.9)):.3f})" for v in values)
         print(f"{label:<38}" + "".join(f"{text:>18}" for text in shown))
     print(f"{'portraits a second':<38}" + "".join(f"{speeds[name]:18.1f}" for name in columns))
+    within, between = skin_spread(head, faces.people, faces.estimate(ways(head)["fit"])[0])
+    print(
+        f"skin, standard deviation of its logarithm: {within:.3f} among a person's photos, {between:.3f} among people"
+    )
     if options.real:
         real_photos(head, options.real)
 

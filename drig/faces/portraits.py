@@ -11,8 +11,8 @@ from drig.faces.alignment import align, face_quad
 from drig.faces.landmarks import LandmarkDetector
 
 DETAIL = 128
-"""Least side in pixels of the pictures that estimators see. Of 64 px they are a third further off in light and albedo
-(`benchmarks/fit.py --detail`); of more than 128 px no better."""
+"""Least side in pixels of the pictures that estimators see. Of 64 px they are a quarter further off in light and twice
+as far in albedo; of more than 128 px hardly better (`benchmarks/fit.py --seen`)."""
 _SMALLEST_CROP = 0.25  # of the output's side: below, the portrait would be mostly invented
 _ALIGNED_TOLERANCE = 0.3  # NDC, how far a crop's corners may be from FFHQ's; found again they are 0.22 off at most
 

@@ -11,8 +11,8 @@ from drig.faces.codes import FaceCodes
 from drig.faces.open_head import OpenHead
 
 DOUBT = 0.08
-"""Logarithm of the most by which a light is changed. Estimates of one person's skin differ by 0.035 (the standard
-deviation; 0.075 once in a hundred), those of people by 0.18: a photo that asks for more shows somebody else."""
+"""Logarithm of the most by which a light is changed. Estimates of one person's skin differ by half of it (standard
+deviation; `benchmarks/fit.py`), those of people by 0.20: a photo that asks for more shows somebody else."""
 
 
 def mean_skin(codes: FaceCodes) -> Tensor:
