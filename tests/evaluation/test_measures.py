@@ -37,11 +37,11 @@ def test_what_was_asked_for_is_measured_apart_from_the_truth(measures: Measures,
     truth = [answer.codes for answer in answers]
     turned = [apply_controls(codes, Controls(yaw=20), measures.head.expression_names) for codes in truth]
     right, wrong = (measures(pictures, answers, asked) for asked in (truth, turned))
-    for one, other in zip(right, wrong, strict=True):
+    for one, other, codes, wish in zip(right, wrong, truth, turned, strict=True):
         for name in ("light", "exp", "pose"):
             assert one[f"asked_{name}"] == one[name] == other[name]
         assert other["asked_exp"] == pytest.approx(other["exp"], abs=1e-4)
-        assert other["asked_pose"] > 8
+        assert other["asked_pose"] == pytest.approx(float(turn(codes, wish)), abs=other["pose"] + 1e-3)
 
 
 def test_errors_of_codes_are_what_was_changed(measures: Measures, editor: Editor) -> None:

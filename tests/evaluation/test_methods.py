@@ -45,7 +45,8 @@ def test_each_way_to_personalise_learns_from_its_own_album(maker: Maker, editor:
 def test_told_edits_with_the_same_rig_what_is_true(maker: Maker, subject: Subject) -> None:
     assert maker.editor("told") is maker.editor("personalised")
     for trial in subject.trials:
-        told, asked, source = maker.asked("told", trial), maker.asked("base", trial), subject.unseen[trial.source].codes
+        told, asked = (maker.asked(method, trial) for method in ("told", "personalised"))
+        source = maker.editor("personalised").own(subject.unseen[trial.source].codes)
         for mode, name in (("light", "light"), ("exp", "exp")):
             expected = trial.answer.codes if mode in trial.modes else source
             assert torch.equal(getattr(told, name), getattr(expected, name))
