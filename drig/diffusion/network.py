@@ -107,7 +107,7 @@ RIG_PRESETS = MappingProxyType(
     {
         "tiny": _TINY,
         "small": _SMALL,  # the released base of 64 px: 9.7 M numbers
-        # And of 128 px: the same with a finer level before it, and a narrower timestep embedding: 11.8 M numbers.
+        # For 128 px: the same with a finer level before it, and a narrower timestep embedding: 11.7 M numbers.
         "small128": replace(_SMALL, size=128, base_channels=64, channel_mult=(2, 2, 2)),
         "rig64": RigConfig(size=64, channel_mult=(1, 2, 3, 4)),
         "rig128": RigConfig(size=128, channel_mult=(1, 1, 2, 3, 4)),

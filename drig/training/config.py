@@ -154,7 +154,7 @@ TRAINING_PRESETS = MappingProxyType(
             checkpoint_every=4_000,
         ),
         "small-stage1": _SMALL_STAGE1,
-        # The released bases' on a GPU: large batches, whose steps cost hardly more than small ones'.
+        # For a GPU, not tried on one: large batches, whose steps should cost hardly more than small ones'.
         "small-gpu": replace(
             _SMALL_STAGE1,
             samples=1_000_000,

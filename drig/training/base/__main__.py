@@ -1,4 +1,4 @@
-"""Trains the released base rigs on one machine with a GPU, from synthetic people that it renders itself.
+"""Trains base rigs on one machine with a GPU, from synthetic people that it renders itself.
 
     python -m drig.training.base render --folder runs/base128 --people 8000
     python -m drig.training.base train --folder runs/base128 --size 128 --people 8000 --samples 1000000 --out first
