@@ -1,5 +1,6 @@
 """The recipe of the released bases, at the smallest size of everything."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,15 @@ from drig.randomness import numpy_generator
 from drig.training.base import people, training
 from drig.training.base.detection import NEIGHBOURS, DetectorErrors
 from drig.training.base.people import PHOTOS, render, render_person, store_of
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """As the processes that render have, since sums over more of them end in other bits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
