@@ -1,10 +1,11 @@
-"""What two choices of editing do: how many steps the sampler takes, and that a person has a skin of their own.
+"""What choices of editing do: how many steps the sampler takes, and what of a person's skin is their own.
 
     python benchmarks/editing.py [--first 2] [--people 2] [--steps 4 8 20] [--folder runs/editing]
 
-People of `drig evaluate`, personalised over the shipped base twice: with the mean skin of their album
-(`drig.faces.skin`), and with every photo's own albedo, as in the paper. Means over their edits, person by person and
-together; a training takes a minute or two, and what is trained is kept in the folder.
+People of `drig evaluate`, personalised over the shipped base three times: with the mean skin of their album and the
+detail that its photos show (`drig.faces.likeness`), without this detail, and with every photo's own albedo, as in the
+paper. Means over their edits, person by person and together; a training takes a minute or two, and what is trained is
+kept in the folder.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from drig.evaluation.measures import Measures
 from drig.evaluation.methods import Maker
 from drig.evaluation.subjects import Subject, synthetic_subject
 from drig.evaluation.trials import answer
+from drig.faces.likeness import Likeness
 from drig.shipped_base import SHIPPED_BASE
 from drig.training.config import TRAINING_PRESETS
 
@@ -25,10 +27,16 @@ SHOWN = ("face_psnr", "face_ssim", "features", "light", "pose", "identity")
 Row = dict[str, float]
 
 
-class OwnAlbedos(Editor):
-    """An editor to whom every photo has a skin of its own."""
+class OfShapes(Editor):
+    """An editor to whom every photo has a skin of its own, as in the paper."""
 
-    mean_skin = property(lambda self: None, lambda self, value: None)  # type: ignore[assignment]
+    @property
+    def likeness(self) -> Likeness:  # type: ignore[override]
+        return self._likeness
+
+    @likeness.setter
+    def likeness(self, given: Likeness) -> None:
+        self._likeness = Likeness(mean_shape=given.mean_shape)
 
 
 def measured(base: Editor, subject: Subject, folder: Path, steps: list[int]) -> dict[int, Row]:
@@ -59,8 +67,9 @@ def main() -> None:
         subject = synthetic_subject(base, index, album=20, unseen=12)
         folder = options.folder / subject.name
         rows = {f"{count} steps": row for count, row in measured(base, subject, folder, options.steps).items()}
-        plain = OwnAlbedos(base.rig, base.head, base.estimator)
-        rows[f"{usual} steps, every photo's albedo"] = measured(plain, subject, folder / "albedos", [usual])[usual]
+        for name, kind in (("without detail", Editor), ("every photo's albedo", OfShapes)):
+            editor = kind(base.rig, base.head, base.estimator)
+            rows[f"{usual} steps, {name}"] = measured(editor, subject, folder / name, [usual])[usual]
         for name, row in rows.items():
             table.setdefault(name, []).append(row)
             print(f"{subject.name}  {name:<32}" + "".join(f"{row[key]:11.3f}" for key in SHOWN), flush=True)

@@ -46,6 +46,7 @@ from drig.faces.camera import project
 from drig.faces.controls import Controls, apply_controls
 from drig.faces.estimators import load_estimator
 from drig.faces.head import load_head
+from drig.faces.likeness import Likeness
 from drig.faces.open_head import OpenHead
 from drig.faces.rasterizer import rasterize
 from drig.identities import Identities
@@ -90,7 +91,10 @@ def person(base: Editor, seed: int) -> Editor:
         parameter.data += SPREAD * torch.randn(parameter.shape, generator=generator)
     made = copy.copy(base)
     made.delta = delta.to(base.device)
-    made.mean_shape = torch.randn(1, base.head.shape_size, generator=generator)
+    made.likeness = Likeness(
+        mean_shape=torch.randn(1, base.head.shape_size, generator=generator),
+        skin_detail=torch.rand(1, 3, 256, 256, generator=generator).half().float(),
+    )
     return made
 
 

@@ -31,7 +31,7 @@ from drig.diffusion.network import Rig
 from drig.diffusion.samplers import ddim
 from drig.diffusion.weights import load_weights
 from drig.editing import Editor
-from drig.personalization import AlbumDataset, of_person
+from drig.personalization import AlbumDataset, album_dataset
 from drig.randomness import torch_generator
 from drig.training.config import TRAINING_PRESETS, TrainingConfig
 from drig.training.loop import train
@@ -84,9 +84,9 @@ def people(runs: Path) -> list[Person]:
         faces = [editor.read(read_photo(file), aligned=True) for file in sorted(folder.glob("*.png"))]
         held = hold_out(len(faces), HELD_OUT)
         kept = [face for i, face in enumerate(faces) if i not in held]
-        person = of_person(editor, kept)
+        person = editor.of_person(kept)
         held_out = AlbumDataset(person, [faces[i] for i in held])
-        found.append(Person(folder.name, AlbumDataset(person, kept), held_out.items))
+        found.append(Person(folder.name, album_dataset(person, kept, mirror=False), held_out.items))
     return found
 
 

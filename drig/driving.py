@@ -95,6 +95,7 @@ def edit_frames(
     """
     if not modes or set(modes) - set(MODES):
         raise DrigError(f"modes {', '.join(modes) or 'none'}: a video gives any of {', '.join(MODES)}")
+    editor = editor.meeting(source)
     for start in range(0, len(drive), BATCH):
         targets = drive.codes[slice(start, start + BATCH)]
         sources = editor.own(FaceCodes.cat([source.codes] * len(targets)))

@@ -23,22 +23,18 @@ from drig.diffusion.precision import autocast_dtype
 from drig.diffusion.samplers import find_sampler
 from drig.diffusion.weights import load_weights, save_weights
 from drig.errors import DrigError
-from drig.faces.buffers import Buffers, render_edited
+from drig.faces.buffers import Buffers
 from drig.faces.codes import FaceCodes, transfer
 from drig.faces.controls import Controls, apply_controls
 from drig.faces.estimators import Estimator, load_estimator
 from drig.faces.head import HeadModel, load_head
-from drig.faces.open_head import OpenHead
-from drig.faces.skin import with_skin
+from drig.faces.likeness import FOLLOWS_SKIN, NOBODY, Likeness
 from drig.memory import reuse_freed_memory
 from drig.randomness import torch_generator
 from drig.reading import Face, FaceReader
 
 MODES = ("light", "exp", "pose", "latent")
 """What an edit can take from a target photo: the first three change the buffers, `latent` the global code."""
-
-PERSON = ("mean_shape", "mean_skin")
-"""What an editor knows of its person beside the rig, by the names that it has in weights files."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +59,9 @@ class Editor:
     Args:
         rig: the network; put in eval mode here.
         head, estimator: the physical layer that the rig was trained with.
-        mean_shape: (1, S) the album's mean shape for a personalised rig; it replaces every shape code (SPEC 6).
-        mean_skin: (1, K) likewise of its texture codes (`drig.faces.skin`); None = every photo keeps its own.
+        likeness: of the person whose rig it is.
         delta: what makes `rig`, its base, the person's.
+        follows_skin: the rig, or its base, has learnt from buffers that show the detail of people's skin.
     """
 
     def __init__(
@@ -74,9 +70,9 @@ class Editor:
         head: HeadModel,
         estimator: Estimator,
         *,
-        mean_shape: Tensor | None = None,
-        mean_skin: Tensor | None = None,
+        likeness: Likeness = NOBODY,
         delta: Delta | None = None,
+        follows_skin: bool = False,
         device: str = "cpu",
     ) -> None:
         if device == "cpu":
@@ -84,8 +80,9 @@ class Editor:
         self.rig = rig.to(device).eval()
         self.head = head
         self.estimator = estimator
-        self.mean_shape, self.mean_skin = mean_shape, mean_skin
+        self.likeness = likeness
         self.delta = delta
+        self.follows_skin = follows_skin
         self._reader = FaceReader(head, estimator)
         self.detector = self._reader.detector
 
@@ -108,14 +105,19 @@ class Editor:
             raise DrigError(
                 f"{weights} does not say which {missing.args[0]} it was trained with; give weights written by drig"
             ) from None
-        mean_shape, mean_skin = (loaded.tensors.get(name) for name in PERSON)
-        return cls(loaded.rig, head, estimator, mean_shape=mean_shape, mean_skin=mean_skin, device=device)
+        return cls(
+            loaded.rig,
+            head,
+            estimator,
+            likeness=Likeness.of_tensors(loaded.tensors),
+            follows_skin=loaded.metadata.get(FOLLOWS_SKIN, False),
+            device=device,
+        )
 
     def save(self, path: Path) -> None:
         """Everything `load` needs in one safetensors file, of a delta all but its base; whole or not at all."""
-        person = {name: getattr(self, name) for name in PERSON}
-        tensors = {name: tensor for name, tensor in person.items() if tensor is not None}
-        metadata = {"head": self.head.name, "estimator": self.estimator.name}
+        tensors = self.likeness.tensors()
+        metadata = {"head": self.head.name, "estimator": self.estimator.name, FOLLOWS_SKIN: self.follows_skin}
         if self.delta is None:
             save_weights(path, self.rig, tensors, metadata)
         else:
@@ -136,7 +138,7 @@ class Editor:
         self.rig.eval()  # where it was trained over, dropout is still on
         person = copy.copy(self)
         person.delta = loaded.delta.to(self.device).requires_grad_(False)
-        person.mean_shape, person.mean_skin = (loaded.tensors.get(name) for name in PERSON)
+        person.likeness = Likeness.of_tensors(loaded.tensors)
         return person
 
     @cached_property
@@ -166,17 +168,33 @@ class Editor:
         """
         return self._reader.read(photo, self.size, aligned=aligned)
 
+    def of_person(self, faces: Sequence[Face]) -> "Editor":
+        """The same editor for the person in these photos: with the mean of their shape (SPEC 6) and, for `fit`, skin.
+
+        The detail of the skin is for rigs that follow it.
+        """
+        codes = FaceCodes.cat([face.codes for face in faces])
+        likeness = Likeness.of_shapes(codes)
+        if self.estimator.name == "fit":
+            likeness = Likeness.of_skins(self.head, codes, np.stack([face.portrait.seen for face in faces]))[0]
+            if not self.follows_skin:
+                likeness = replace(likeness, skin_detail=None)
+        own = copy.copy(self)
+        own.likeness = likeness
+        return own
+
+    def meeting(self, source: Face) -> "Editor":
+        """This editor; one that knows nobody and can follow a skin, with the likeness that the source shows."""
+        return self.of_person([source]) if self.follows_skin and not self.likeness.known else self
+
     def own(self, codes: FaceCodes) -> FaceCodes:
         """What the codes of photos are, given that they show the editor's person: with that person's skin."""
-        if self.mean_skin is None:
-            return codes
-        assert isinstance(self.head, OpenHead), "nobody with another head has a mean skin"
-        return with_skin(self.head, codes, self.mean_skin)
+        return self.likeness.own(self.head, codes)
 
     def buffers(self, source: FaceCodes, edited: FaceCodes | None = None) -> Buffers:
         """The buffers of edited codes, the head held on the source's FFHQ centre. None = of the source itself."""
         edited = source if edited is None else edited
-        return render_edited(self.head, source, edited, self.size, mean_shape=self.mean_shape)
+        return self.likeness.buffers(self.head, source, edited, self.size)
 
     @torch.no_grad()
     def head_mask(self, source: FaceCodes, edited: FaceCodes) -> np.ndarray:
@@ -234,14 +252,15 @@ class Editor:
         seed: int = 0,
     ) -> "Plan":
         """An edit up to the sampling, which `edit_together` does of several at once. Takes and raises as `edit`."""
-        source = replace(source, codes=self.own(source.codes))
-        target = None if target is None else replace(target, codes=self.own(target.codes))
+        editor = self.meeting(source)
+        source = replace(source, codes=editor.own(source.codes))
+        target = None if target is None else replace(target, codes=editor.own(target.codes))
         codes = edited_codes(source, target, modes, controls, self.expression_names)
         warnings = source.warnings
         if target is not None:
             warnings += tuple(f"target: {warning}" for warning in target.warnings)
         latent_from = target if target is not None and "latent" in modes else source
-        buffers = self.buffers(source.codes, codes).stacked()[0]  # (9, S, S)
+        buffers = editor.buffers(source.codes, codes).stacked()[0]  # (9, S, S)
         return Plan(self, buffers, latent_from.portrait.image, codes, warnings, seed)
 
     @torch.no_grad()

@@ -2,11 +2,14 @@
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+from torch import Tensor
 from torch.utils.data import Dataset
 
-from drig.data.albums import Album, mean_shape
+from drig.data.albums import Album
 from drig.data.items import Item
 from drig.data.mirroring import with_mirror_images
 from drig.data.photos import to_network
@@ -15,7 +18,7 @@ from drig.diffusion.weights import load_weights
 from drig.editing import Editor
 from drig.faces.codes import FaceCodes
 from drig.faces.estimators import estimate
-from drig.faces.skin import mean_skin
+from drig.faces.likeness import Likeness
 from drig.reading import Face
 
 
@@ -25,38 +28,45 @@ def fit_album(editor: Editor, album: Album) -> list[Face]:
     return [Face(portrait, codes[i], ()) for i, portrait in enumerate(album.portraits)]
 
 
-def of_person(editor: Editor, faces: Sequence[Face]) -> Editor:
-    """The same editor for the person in these photos: with the mean of their shape (SPEC 6) and, for `fit`, skin."""
-    person, codes = copy.copy(editor), FaceCodes.cat([face.codes for face in faces])
-    person.mean_shape = mean_shape(codes)
-    person.mean_skin = mean_skin(codes) if editor.estimator.name == "fit" else None
-    return person
-
-
 def album_dataset(editor: Editor, faces: Sequence[Face], *, mirror: bool) -> Dataset[Item]:
-    """What stage 2 learns from: faces, and buffers as `editor` renders them; with `mirror` their mirror images too."""
-    items = AlbumDataset(editor, faces)
+    """What stage 2 learns from: the faces that the editor's likeness is of (`Editor.of_person`), and their buffers.
+
+    A photo's buffers have the detail of the skin that the other photos show, as will those of photos to come. mirror:
+    their mirror images too.
+    """
+    details: Sequence[Tensor | None] = [None] * len(faces)
+    if editor.likeness.skin_detail is not None:
+        codes = FaceCodes.cat([face.codes for face in faces])
+        seen = np.stack([face.portrait.seen for face in faces])
+        details = Likeness.of_skins(editor.head, codes, seen)[1].detail_of_others().split(1)
+    items = AlbumDataset(editor, faces, details)
     return with_mirror_images(items) if mirror else items
 
 
 def own_editor(base: Editor, weights: Path) -> Editor:
-    """The editor of what training over `base` left, who has the mean shape and skin that `base` had meanwhile."""
+    """The editor of what training over `base` left, with the person whom `base` had meanwhile."""
     if is_delta(weights):
         own = base.personalised(weights)
     else:
-        own = Editor(load_weights(weights).rig, base.head, base.estimator, device=str(base.device))
-    own.mean_shape, own.mean_skin = base.mean_shape, base.mean_skin
+        rig, device = load_weights(weights).rig, str(base.device)
+        own = Editor(rig, base.head, base.estimator, follows_skin=base.follows_skin, device=device)
+    own.likeness = base.likeness
     return own
 
 
 class AlbumDataset(Dataset[Item]):
-    """An album in memory, its buffers rendered as `editor` will when it edits: with the mean shape and skin."""
+    """Photos in memory, their buffers rendered as `editor` will when it edits them.
 
-    def __init__(self, editor: Editor, faces: Sequence[Face]) -> None:
-        self.items = [
-            {"image": to_network(face.portrait.image), "buffers": editor.buffers(editor.own(face.codes)).stacked()[0]}
-            for face in faces
-        ]
+    details: for each photo what stands for the detail of the person's skin (1, 3, T, T); None = the editor's.
+    """
+
+    def __init__(self, editor: Editor, faces: Sequence[Face], details: Sequence[Tensor | None] | None = None) -> None:
+        self.items = []
+        for face, detail in zip(faces, details or [None] * len(faces), strict=True):
+            own = copy.copy(editor)
+            own.likeness = editor.likeness if detail is None else replace(editor.likeness, skin_detail=detail)
+            buffers = own.buffers(own.own(face.codes)).stacked()[0]
+            self.items.append({"image": to_network(face.portrait.image), "buffers": buffers})
 
     def __len__(self) -> int:
         return len(self.items)

@@ -5,13 +5,13 @@ from types import MappingProxyType
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
 from drig.errors import DrigError
-from drig.faces.buffers import Buffers, centre_shift, render_edited
+from drig.faces.buffers import Buffers, centre_shift
 from drig.faces.camera import project
 from drig.faces.codes import FaceCodes
 from drig.faces.head import HeadModel
+from drig.faces.likeness import NOBODY, Likeness
 from drig.inspection import landmark_picture, mesh_picture
 from drig.pictures import Picture, buffer_pictures
 from drig.reading import Face
@@ -25,19 +25,16 @@ FOUND = ("portrait", "landmarks", *LAYERS)
 
 @torch.inference_mode()
 def preview(
-    head: HeadModel, face: Face, edited: FaceCodes, layer: str, size: int, *, mean_shape: Tensor | None = None
+    head: HeadModel, face: Face, edited: FaceCodes, layer: str, size: int, *, likeness: Likeness = NOBODY
 ) -> Picture:
-    """One layer of the buffers of edited codes, size x size; `mesh` = its triangles over the portrait.
-
-    mean_shape: (1, S) an identity's, which replaces every shape code (SPEC 6).
-    """
+    """One layer of the buffers of a person's edited codes, size x size; `mesh` = its triangles over the portrait."""
     if layer == "mesh":
-        shaped = edited if mean_shape is None else edited.replace(shape=mean_shape.expand_as(edited.shape))
+        shaped = likeness.shaped(edited)
         vertices = head.vertices(shaped) + centre_shift(head, face.codes, shaped)[:, None]
         return mesh_picture(resized(face.portrait.image, size), project(vertices, shaped)[0], head.faces)
     if layer not in BUFFERS:
         raise DrigError(f"layer {layer!r} is unknown; choose from {', '.join(LAYERS)}")
-    buffers = render_edited(head, face.codes, edited, size, mean_shape=mean_shape)
+    buffers = likeness.buffers(head, face.codes, edited, size)
     return buffer_layers(buffers)[layer]
 
 

@@ -26,7 +26,7 @@ from drig.errors import DrigError
 from drig.faces.codes import FaceCodes
 from drig.faces.identity_embedding import IdentityEmbedder
 from drig.metrics import psnr, ssim
-from drig.personalization import album_dataset, fit_album, of_person, own_editor
+from drig.personalization import album_dataset, fit_album, own_editor
 from drig.pictures import Picture, buffer_pictures, contact_sheet
 from drig.reading import Face
 from drig.training.config import TrainingConfig
@@ -172,7 +172,7 @@ def train_identity(
     workdir = _workdir(folder, mark, [album.keys[i] for i in kept])
     shown = held or kept[:2]
     before = [editor.edit(faces[i]).image for i in shown]
-    editor = of_person(editor, [faces[i] for i in kept])
+    editor = editor.of_person([faces[i] for i in kept])
     truth = [faces[i].portrait.image for i in held]
 
     def measure(weights: Path) -> float:

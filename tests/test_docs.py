@@ -30,6 +30,7 @@ from drig import cli
 from drig.data.photos import encode_png
 from drig.diffusion.deltas import Delta
 from drig.editing import Editor
+from drig.faces.likeness import Likeness
 from drig.identities import Identities
 from drig.shipped_base import SHIPPED_BASE
 from drig.tracking import URI_VARIABLE
@@ -377,8 +378,8 @@ def workplace(synthetic_people: Path, tmp_path_factory: pytest.TempPathFactory) 
     for path in (own, shipped):
         shutil.copyfile(SHIPPED_BASE, path)
     delta = Delta.start(base.rig, 2, torch.Generator().manual_seed(0))
-    mean_shape = torch.zeros(1, base.head.shape_size)
-    Editor(base.rig, base.head, base.estimator, mean_shape=mean_shape, delta=delta).save(person)
+    known = Likeness(mean_shape=torch.zeros(1, base.head.shape_size))
+    Editor(base.rig, base.head, base.estimator, likeness=known, delta=delta).save(person)
     Identities(f"sqlite:///{folder}/runs/mlflow.db").ensure_base()
     return folder
 

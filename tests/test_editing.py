@@ -18,6 +18,7 @@ from drig.faces.controls import Controls, head_angles
 from drig.faces.estimators import load_estimator
 from drig.faces.head import load_head
 from drig.faces.ibug import ffhq_centre
+from drig.faces.likeness import Likeness
 from drig.reading import FaceReader
 
 SMALL = RigConfig(size=64, base_channels=32, channel_mult=(1, 1), blocks_per_level=1, attention_size=0, patch=4)
@@ -84,7 +85,7 @@ def test_the_latent_mode_takes_the_targets_global_code(editor: Editor, photos: l
 
 def test_a_mean_shape_replaces_the_shape_and_keeps_the_face_in_place(editor: Editor, photos: list[Photo]) -> None:
     mean_shape = torch.full((1, editor.head.shape_size), 0.3)
-    own = Editor(editor.rig, editor.head, editor.estimator, mean_shape=mean_shape)
+    own = Editor(editor.rig, editor.head, editor.estimator, likeness=Likeness(mean_shape=mean_shape))
     source = editor.read(photos[0], aligned=True)
     with_own, with_mean = editor.buffers(source.codes), own.buffers(source.codes)
     assert not torch.equal(with_own.normal, with_mean.normal)
@@ -111,10 +112,10 @@ def test_a_turned_head_keeps_its_ffhq_centre(editor: Editor, photos: list[Photo]
 
 def test_saved_and_loaded_it_edits_the_same(editor: Editor, photos: list[Photo], tmp_path: Path) -> None:
     mean_shape = torch.full((1, editor.head.shape_size), 0.2)
-    own = Editor(editor.rig, editor.head, editor.estimator, mean_shape=mean_shape)
+    own = Editor(editor.rig, editor.head, editor.estimator, likeness=Likeness(mean_shape=mean_shape))
     own.save(tmp_path / "rig.safetensors")
     loaded = Editor.load(tmp_path / "rig.safetensors")
-    assert loaded.mean_shape is not None
+    assert loaded.likeness.mean_shape is not None
     one, two = (e.edit(photos[0], controls=Controls(yaw=10), steps=STEPS, aligned=True) for e in (own, loaded))
     assert np.array_equal(one.image, two.image)
 
@@ -135,7 +136,7 @@ def test_people_who_are_deltas_share_the_rig_of_their_base(
         return by.edit(photos[0], controls=Controls(yaw=10), steps=STEPS, aligned=True).image
 
     mean_shape = torch.full((1, editor.head.shape_size), 0.2)
-    own = Editor(editor.rig, editor.head, editor.estimator, mean_shape=mean_shape, delta=delta)
+    own = Editor(editor.rig, editor.head, editor.estimator, likeness=Likeness(mean_shape=mean_shape), delta=delta)
     editor.save(tmp_path / "base.safetensors")
     own.save(tmp_path / "ann.safetensors")
     assert (tmp_path / "ann.safetensors").stat().st_size < 0.1 * (tmp_path / "base.safetensors").stat().st_size
@@ -145,14 +146,16 @@ def test_people_who_are_deltas_share_the_rig_of_their_base(
     ann = Editor.load(tmp_path / "ann.safetensors", base=base)
     assert not base.rig.training
     assert ann.rig is base.rig
-    assert ann.mean_shape is not None
+    assert ann.likeness.mean_shape is not None
     alone = Editor.load(tmp_path / "ann.safetensors", base=tmp_path / "base.safetensors")
     assert np.array_equal(edit(ann), edit(alone))
     # Of 255: the file is in float16, and where edits are computed in bfloat16 a rounding may turn the other way.
     assert np.abs(edit(ann).astype(int) - edit(own)).mean() <= 1
-    assert not np.array_equal(edit(ann), edit(Editor(base.rig, base.head, base.estimator, mean_shape=mean_shape)))
+    assert not np.array_equal(
+        edit(ann), edit(Editor(base.rig, base.head, base.estimator, likeness=Likeness(mean_shape=mean_shape)))
+    )
     assert np.array_equal(edit(base), before)
-    assert base.mean_shape is None
+    assert base.likeness.mean_shape is None
 
 
 def test_a_delta_needs_its_base_as_it_was(editor: Editor, delta: Delta, tmp_path: Path) -> None:

@@ -10,20 +10,22 @@ from drig.editing import Editor
 from drig.faces.codes import FaceCodes
 from drig.faces.estimators import load_estimator
 from drig.faces.head import load_head, neutral_codes
-from drig.personalization import AlbumDataset, of_person
+from drig.faces.likeness import NOBODY, Likeness
+from drig.faces.unwrapping import unwrap
+from drig.personalization import AlbumDataset, album_dataset
 from tests.pipelines.conftest import RIG, heads
 
 
 @pytest.fixture
 def editor() -> Editor:
     head = load_head("open")
-    return Editor(Rig.from_seed(RIG, 0), head, load_estimator("fit", head))
+    return Editor(Rig.from_seed(RIG, 0), head, load_estimator("fit", head), follows_skin=True)
 
 
 def test_training_sees_the_buffers_that_editing_renders(editor: Editor) -> None:
     faces = [editor.read(picture) for picture in heads(2, 192)]
     own_shape = AlbumDataset(editor, faces[:1])[0]["buffers"]
-    editor.mean_shape = faces[1].codes.shape + 2.0
+    editor.likeness = Likeness(mean_shape=faces[1].codes.shape + 2.0)
     item = AlbumDataset(editor, faces[:1])[0]
     torch.testing.assert_close(item["buffers"], editor.edit(faces[0]).buffers)
     assert not torch.equal(item["buffers"], own_shape)
@@ -32,32 +34,60 @@ def test_training_sees_the_buffers_that_editing_renders(editor: Editor) -> None:
 
 def test_a_person_has_the_mean_shape_and_skin_of_their_photos(editor: Editor, tmp_path: Path) -> None:
     faces = [editor.read(picture) for picture in heads(2, 192)]
-    nobody, editor = editor, of_person(editor, faces)
-    assert nobody.mean_shape is nobody.mean_skin is None
+    nobody, editor = editor, editor.of_person(faces)
+    assert nobody.likeness is NOBODY
     before = nobody.edit(faces[0], faces[1], modes=["light"])
     codes = FaceCodes.cat([face.codes for face in faces])
-    assert editor.mean_shape is not None
-    assert editor.mean_skin is not None
-    torch.testing.assert_close(editor.mean_shape, codes.shape.mean(0, keepdim=True))
-    torch.testing.assert_close(editor.mean_skin, codes.tex.mean(0, keepdim=True))
+    likeness = editor.likeness
+    assert likeness.mean_shape is not None
+    assert likeness.mean_skin is not None
+    assert likeness.skin_detail is not None
+    torch.testing.assert_close(likeness.mean_shape, codes.shape.mean(0, keepdim=True))
+    torch.testing.assert_close(likeness.mean_skin, codes.tex.mean(0, keepdim=True))
     after = editor.edit(faces[0], faces[1], modes=["light"])
-    assert torch.equal(after.codes.tex, editor.mean_skin)
+    assert torch.equal(after.codes.tex, likeness.mean_skin)
     assert torch.equal(after.codes.light, editor.own(faces[1].codes).light)
     assert not torch.equal(after.codes.light, before.codes.light)
     torch.testing.assert_close(AlbumDataset(editor, faces)[1]["buffers"], editor.edit(faces[1]).buffers)
     editor.save(tmp_path / "person.safetensors")
     loaded = Editor.load(tmp_path / "person.safetensors")
-    assert loaded.mean_skin is not None
-    assert torch.equal(loaded.mean_skin, editor.mean_skin)
+    for name, tensor in likeness.tensors().items():
+        assert torch.equal(getattr(loaded.likeness, name), tensor.float())
     assert torch.equal(loaded.edit(faces[0], faces[1], modes=["light"]).buffers, after.buffers)
+
+
+def test_a_photo_is_learnt_from_with_the_skin_that_the_others_show(editor: Editor) -> None:
+    faces = [editor.read(picture) for picture in heads(3, 192)]
+    person = editor.of_person(faces)
+    items = album_dataset(person, faces, mirror=False)
+    for i, face in enumerate(faces):
+        others = editor.of_person([other for other in faces if other is not face]).likeness
+        detail = unwrap(person.head, person.own(face.codes), face.portrait.seen[None]).detail()
+        # Not bit for bit: the others alone have another mean skin.
+        near, far = (AlbumDataset(person, [face], [each])[0]["buffers"] for each in (others.skin_detail, detail))
+        assert (items[i]["buffers"] - near).abs().mean() < 0.2 * (items[i]["buffers"] - far).abs().mean()
+
+
+def test_the_detail_of_a_skin_is_for_rigs_that_have_learnt_it(editor: Editor, tmp_path: Path) -> None:
+    faces = [editor.read(picture) for picture in heads(2, 192)]
+    with_detail = editor.of_person(faces)
+    editor.follows_skin = False
+    without = editor.of_person(faces)
+    assert without.likeness.skin_detail is None
+    assert without.likeness.mean_skin is not None
+    items = [album_dataset(each, faces, mirror=False)[0]["buffers"] for each in (with_detail, without)]
+    assert not torch.equal(items[0], items[1])
+    for each in (with_detail, without):
+        each.save(tmp_path / "weights.safetensors")
+        assert Editor.load(tmp_path / "weights.safetensors").follows_skin == each.follows_skin
 
 
 def test_the_papers_estimator_keeps_every_photos_skin(editor: Editor, monkeypatch: pytest.MonkeyPatch) -> None:
     faces = [editor.read(picture) for picture in heads(2, 192)]
     monkeypatch.setattr(editor.estimator, "name", "deca")
-    person = of_person(editor, faces)
-    assert person.mean_shape is not None
-    assert person.mean_skin is None
+    person = editor.of_person(faces)
+    assert person.likeness.mean_shape is not None
+    assert person.likeness.mean_skin is person.likeness.skin_detail is None
     assert person.own(faces[0].codes) is faces[0].codes
 
 

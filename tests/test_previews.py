@@ -7,6 +7,7 @@ import torch
 from drig.errors import DrigError
 from drig.faces.controls import Controls, apply_controls
 from drig.faces.head import HeadModel, load_head, neutral_codes
+from drig.faces.likeness import NOBODY, Likeness
 from drig.faces.portraits import Portrait
 from drig.previews import FOUND, LAYERS, found_picture, preview, resized
 from drig.reading import Face
@@ -44,13 +45,13 @@ def test_the_mesh_is_drawn_over_the_portrait_where_the_head_is(head: HeadModel, 
 def test_controls_and_the_mean_shape_show(head: HeadModel, face: Face) -> None:
     plain = preview(head, face, face.codes, "rendered", 64)
     turned = apply_controls(face.codes, Controls(yaw=30), head.expression_names)
-    mean_shape = torch.full((1, head.shape_size), 1.0)
+    known = Likeness(mean_shape=torch.full((1, head.shape_size), 1.0))
     for other in (
         preview(head, face, turned, "rendered", 64),
-        preview(head, face, face.codes, "rendered", 64, mean_shape=mean_shape),
+        preview(head, face, face.codes, "rendered", 64, likeness=known),
     ):
         assert np.abs(other.astype(int) - plain).mean() > 1
-    own, mean = (preview(head, face, face.codes, "mesh", 64, mean_shape=shape) for shape in (None, mean_shape))
+    own, mean = (preview(head, face, face.codes, "mesh", 64, likeness=likeness) for likeness in (NOBODY, known))
     assert not np.array_equal(own, mean)
 
 

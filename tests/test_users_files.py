@@ -45,8 +45,8 @@ def test_an_imported_model_edits_with_the_files_that_the_variable_names(
     edit = editor.edit(face, controls=Controls(yaw=10), steps=2)
     assert edit.image.shape == (32, 32, 3)
     assert edit.buffers.any()
-    assert editor.mean_shape is not None
-    assert torch.equal(editor.mean_shape, 0.1 * parity.randn("mean_shape", 1, 100))
+    assert editor.likeness.mean_shape is not None
+    assert torch.equal(editor.likeness.mean_shape, 0.1 * parity.randn("mean_shape", 1, 100))
 
 
 def test_photos_are_inspected_with_flame_and_deca(

@@ -19,9 +19,7 @@ from drig.identities import Identities, IdentityInfo, UnknownIdentity
 
 Result = TypeVar("Result")
 KEPT_BYTES, KEPT_SECONDS = 64 * 1024 * 1024, 120.0
-"""Faces that a replica remembers, some 300, and what identities look like: not for long, they may be deleted."""
-PERSON_BYTES = 2048
-"""What an identity's mean shape and skin take in memory, roughly."""
+"""Faces that a replica remembers, some 300, and what people look like: not for long, they may be deleted."""
 
 
 class FaceReplica:
@@ -39,7 +37,8 @@ class FaceReplica:
         self._fetch = fetch
         self._identities = Identities(tracking_uri)
         self._faces: Shelf[Any] = Shelf(KEPT_BYTES, KEPT_SECONDS)
-        self._persons: Shelf[tuple[Any, Any]] = Shelf(KEPT_BYTES, KEPT_SECONDS)
+        self._knowledge: Shelf[tuple[Any, bool]] = Shelf(KEPT_BYTES, KEPT_SECONDS)
+        self._likenesses: Shelf[Any] = Shelf(KEPT_BYTES, KEPT_SECONDS)
         self._reader = _reader_of(self._identities)
         self._warm_up()
 
@@ -103,31 +102,41 @@ class FaceReplica:
         from deployments.replicas.transport import encode_png
         from drig.editing import edited_codes
         from drig.faces.controls import Controls, head_angles
-        from drig.faces.skin import with_skin
         from drig.previews import preview
 
         started = time.perf_counter()
         head = self._reader.head
-        mean_shape, mean_skin = self._person(job.identity)
-        if mean_skin is not None:
-            source, target = (face and replace(face, codes=with_skin(head, face.codes, mean_skin)) for face in faces)
-        else:
-            source, target = faces
+        likeness = self._likeness(job, faces[0])
+        source, target = (face and replace(face, codes=likeness.own(head, face.codes)) for face in faces)
         codes = edited_codes(source, target, job.modes, Controls(**job.controls), head.expression_names)
-        png = encode_png(preview(head, source, codes, job.layer, job.size, mean_shape=mean_shape))
+        png = encode_png(preview(head, source, codes, job.layer, job.size, likeness=likeness))
         yaw, pitch, roll = head_angles(codes)[0].tolist()
         return Previewed(png, (yaw, pitch, roll), time.perf_counter() - started)
 
-    def _person(self, identity: IdentityInfo) -> tuple[Any, Any]:
-        """A version never changes, and neither does what its weights file holds."""
+    def _likeness(self, job: PreviewJob, source: Any) -> Any:
+        """Whom the edit shows: the identity, or for rigs that know nobody who is in the source (`Editor.meeting`)."""
+        from drig.faces.likeness import Likeness
+
+        known, follows_skin = self._identity(job.identity)
+        if known.known or not follows_skin:
+            return known
+        kept = self._likenesses.get(job.source)
+        if kept is None:
+            kept = Likeness.of_skins(self._reader.head, source.codes, source.portrait.seen[None])[0]
+            self._likenesses.put(job.source, kept, kept.nbytes)
+        return kept
+
+    def _identity(self, identity: IdentityInfo) -> tuple[Any, bool]:
+        """Likeness, and whether the rig follows a skin. A version never changes, and neither does its weights file."""
         from drig.diffusion.weights import read_extra
+        from drig.faces.likeness import FOLLOWS_SKIN, Likeness
 
         key = identity_key(identity)
-        kept = self._persons.get(key)
+        kept = self._knowledge.get(key)
         if kept is None:
-            found = read_extra(self._identities.fetch_known(identity))[1]
-            kept = (found.get("mean_shape"), found.get("mean_skin"))
-            self._persons.put(key, kept, PERSON_BYTES)
+            metadata, tensors = read_extra(self._identities.fetch_known(identity))
+            kept = (Likeness.of_tensors(tensors), bool(metadata.get(FOLLOWS_SKIN)))
+            self._knowledge.put(key, kept, kept[0].nbytes)
         return kept
 
     def _warm_up(self) -> None:

@@ -35,28 +35,31 @@ class Buffers:
         return torch.cat([self.rendered, self.normal, self.albedo], 1)
 
 
-def render_buffers(head: HeadModel, codes: FaceCodes, size: int, *, shift: Tensor | None = None) -> Buffers:
-    """The head that `codes` describe as size x size buffers; `shift` (N, 3) moves it in the world before projection."""
+def render_buffers(
+    head: HeadModel, codes: FaceCodes, size: int, *, shift: Tensor | None = None, detail: Tensor | None = None
+) -> Buffers:
+    """The head that `codes` describe as size x size buffers.
+
+    shift: (N, 3) moves it in the world before projection. detail: (N or 1, 3, T, T) factor on its albedo.
+    """
     vertices = head.vertices(codes)
     if shift is not None:
         vertices = vertices + shift[:, None]
     normals = vertex_normals(vertices, head.faces)
     fragments = rasterize(project(vertices, codes), head.faces, size)
     normal = interpolate(fragments, head.faces, normals)
-    albedo = sample_texture(fragments, head.uvs, head.uv_faces, head.albedo(codes))
+    texture = head.albedo(codes)
+    if detail is not None:
+        texture = (texture * detail).clamp(0, 1)
+    albedo = sample_texture(fragments, head.uvs, head.uv_faces, texture)
     return compose(normal, albedo, (fragments.face >= 0)[:, None].float(), codes.light)
 
 
 def render_edited(
-    head: HeadModel, source: FaceCodes, edited: FaceCodes, size: int, *, mean_shape: Tensor | None = None
+    head: HeadModel, source: FaceCodes, edited: FaceCodes, size: int, *, detail: Tensor | None = None
 ) -> Buffers:
-    """The buffers of edited codes, the head held on the source's FFHQ centre.
-
-    mean_shape: (1, S) an identity's, which replaces every shape code (SPEC 6).
-    """
-    if mean_shape is not None:
-        edited = edited.replace(shape=mean_shape.expand_as(edited.shape))
-    return render_buffers(head, edited, size, shift=centre_shift(head, source, edited))
+    """The buffers of edited codes, the head held on the source's FFHQ centre. detail: as of `render_buffers`."""
+    return render_buffers(head, edited, size, shift=centre_shift(head, source, edited), detail=detail)
 
 
 def compose(normal: Tensor, albedo: Tensor, alpha: Tensor, light: Tensor) -> Buffers:

@@ -15,11 +15,6 @@ DOUBT = 0.08
 deviation; `benchmarks/fit.py`), those of people by 0.20: a photo that asks for more shows somebody else."""
 
 
-def mean_skin(codes: FaceCodes) -> Tensor:
-    """(1, K) mean of the texture codes of an album's photos."""
-    return codes.tex.mean(0, keepdim=True)
-
-
 def with_skin(head: OpenHead, codes: FaceCodes, tex: Tensor) -> FaceCodes:
     """Codes of N photos with the texture codes (1, K), their lights scaled by what each colour of the skin gains."""
     own = codes.replace(tex=tex.expand_as(codes.tex))

@@ -7,7 +7,7 @@ from drig.faces.buffers import render_buffers
 from drig.faces.codes import FaceCodes
 from drig.faces.head import neutral_codes
 from drig.faces.open_head import OpenHead
-from drig.faces.skin import DOUBT, mean_skin, with_skin
+from drig.faces.skin import DOUBT, with_skin
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def faces(head: OpenHead, spread: float) -> FaceCodes:
 
 def test_photos_of_one_person_get_one_skin_and_stay_as_bright(head: OpenHead) -> None:
     codes = faces(head, 0.1)
-    own = with_skin(head, codes, mean_skin(codes))
+    own = with_skin(head, codes, codes.tex.mean(0, keepdim=True))
     assert torch.equal(own.tex, codes.tex.mean(0, keepdim=True).expand(4, -1))
     for name, value in codes.as_dict().items():
         if name not in ("tex", "light"):

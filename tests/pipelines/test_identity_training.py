@@ -60,10 +60,10 @@ def test_leaves_a_rig_with_the_mean_shape_inside(base: Path, album: Path, tmp_pa
     assert result.after is not None
     assert result.after != result.before
     own = Editor.load(tmp_path / "weights.safetensors")
-    assert own.mean_shape is not None
+    assert own.likeness.mean_shape is not None
     faces = fit_album(own, load_album(str(album), own.detector, 32))
     kept = torch.cat([faces[i].codes.shape for i in (0, 1, 3)])
-    torch.testing.assert_close(own.mean_shape, kept.mean(0, keepdim=True))
+    torch.testing.assert_close(own.likeness.mean_shape, kept.mean(0, keepdim=True))
     # Stage 2 trains the UNet alone, from the base rig's weights.
     before, after = Editor.load(base).rig.state_dict(), own.rig.state_dict()
     changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
@@ -80,7 +80,7 @@ def test_a_delta_is_the_person_over_the_base(base: Path, album: Path, tmp_path: 
     with pytest.raises(DrigError, match="is a delta"):
         Editor.load(tmp_path / "weights.safetensors")
     own = Editor.load(tmp_path / "weights.safetensors", base=base)
-    assert own.mean_shape is not None
+    assert own.likeness.mean_shape is not None
     assert result.after is not None
     assert result.after != result.before
     (held,) = result.album["held_out"]
@@ -106,7 +106,7 @@ def test_early_stopping_takes_the_best_of_the_curve(
     assert result.samples < 16
     assert result.after is not None
     assert result.after.psnr == pytest.approx(max(curves[-1]), abs=0.05)
-    assert Editor.load(tmp_path / "weights.safetensors", base=base).mean_shape is not None
+    assert Editor.load(tmp_path / "weights.safetensors", base=base).likeness.mean_shape is not None
 
 
 class Killed(BaseException):
@@ -208,7 +208,7 @@ def test_when_time_is_up_the_weights_of_then_are_taken(
     assert seen == [4, 8, 12]
     assert result.samples == 12
     assert result.metrics["loss"] > 0
-    assert Editor.load(tmp_path / "weights.safetensors").mean_shape is not None
+    assert Editor.load(tmp_path / "weights.safetensors").likeness.mean_shape is not None
 
 
 def test_mirror_images_are_trained_on_too(base: Path, album: Path, tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def test_a_crash_a_mistake_and_a_bad_album_cost_nobody_else_anything(
     assert identities.album_report("ann")["photos"] == 2
     kept = sorted(path.name for path in identities.fetch("ann").parent.iterdir())
     assert kept == ["album.json", "result.json", "sheet.png", "weights.safetensors"]
-    assert Editor.load(identities.fetch("ann")).mean_shape is not None
+    assert Editor.load(identities.fetch("ann")).likeness.mean_shape is not None
 
 
 def test_people_share_a_gpu_where_there_is_one(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:

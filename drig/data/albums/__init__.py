@@ -8,6 +8,6 @@
 one before time is spent on training it.
 """
 
-from drig.data.albums.loading import FEWEST, WANTED, Album, load_album, mean_shape
+from drig.data.albums.loading import FEWEST, WANTED, Album, load_album
 
-__all__ = ["FEWEST", "WANTED", "Album", "load_album", "mean_shape"]
+__all__ = ["FEWEST", "WANTED", "Album", "load_album"]

@@ -7,12 +7,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from drig import storage
 from drig.data.photos import Photo, is_video, list_photos, read_photo, video_frames, video_seconds
 from drig.errors import DrigError, PhotoRejected
-from drig.faces.codes import FaceCodes
 from drig.faces.landmarks import LandmarkDetector
 from drig.faces.portraits import Portrait, find_portrait
 
@@ -92,11 +90,6 @@ def load_album(
     if _is_one_video(source):
         warnings.append("all portraits are from one video: its light, and what hardly moves in it, cannot be learnt")
     return Album(keys=tuple(portraits), portraits=tuple(portraits.values()), rejects=rejects, warnings=tuple(warnings))
-
-
-def mean_shape(codes: FaceCodes) -> Tensor:
-    """(1, S) mean of the shape codes of an album's photos, which stands for all of them (SPEC 6)."""
-    return codes.shape.mean(0, keepdim=True)
 
 
 def _photos(source: str | Path | Sequence[str | Path]) -> Iterator[tuple[str, Photo | PhotoRejected]]:

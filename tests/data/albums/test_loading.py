@@ -3,13 +3,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
-from drig.data.albums import load_album, mean_shape
+from drig.data.albums import load_album
 from drig.data.photos import save_png
 from drig.errors import DrigError
-from drig.faces.codes import FaceCodes
 from drig.faces.landmarks import Face, LandmarkDetector
 from tests.data.test_photos import write_video
 
@@ -93,19 +91,6 @@ def test_a_video_is_sampled_over_its_length(tmp_path: Path, monkeypatch: pytest.
     assert any("one video" in warning for warning in album.warnings)
     monkeypatch.setattr("drig.data.albums.loading.MOST_FRAMES", 4)
     assert load_album(tmp_path / "v.mp4", Everywhere(), 32).keys == tuple(f"v.mp4 {s:.2f} s" for s in (0, 1, 2, 3))
-
-
-def test_the_mean_shape_stands_for_the_album() -> None:
-    codes = FaceCodes(
-        shape=torch.tensor([[1.0, 2.0], [3.0, 6.0]]),
-        tex=torch.zeros(2, 1),
-        exp=torch.zeros(2, 1),
-        pose=torch.zeros(2, 6),
-        cam=torch.zeros(2, 3),
-        light=torch.zeros(2, 9, 3),
-        crop=torch.zeros(2, 2, 3),
-    )
-    assert mean_shape(codes).tolist() == [[2.0, 4.0]]
 
 
 def test_the_shared_album_gives_portraits(shared: Path) -> None:

@@ -21,9 +21,8 @@ from drig.data.photos import read_photo
 from drig.editing import edited_codes
 from drig.faces.controls import Controls, head_angles
 from drig.faces.estimators import load_estimator
-from drig.faces.head import load_head
-from drig.faces.open_head import OpenHead
-from drig.faces.skin import with_skin
+from drig.faces.head import HeadModel, load_head
+from drig.faces.likeness import Likeness
 from drig.identities import BASE, Identities, IdentityInfo
 from drig.previews import preview
 from drig.reading import FaceReader
@@ -42,17 +41,23 @@ class Room:
         return await self.sources.face(token)
 
 
+def ada(head: HeadModel) -> Likeness:
+    """Somebody whose shape and skin are far from everybody's."""
+    stripes = torch.linspace(0, 40, 256).sin().exp().expand(1, 3, 256, 256).half().float()
+    mean_shape, mean_skin = torch.full((1, head.shape_size), 1.5), torch.full((1, head.tex_size), 1.0)
+    return Likeness(mean_shape=mean_shape, mean_skin=mean_skin, skin_detail=stripes)
+
+
 @pytest.fixture(scope="module")
 def identities(tmp_path_factory: pytest.TempPathFactory) -> Identities:
-    """The base that drig ships, and a person whose mean shape and skin are far from everybody's."""
+    """The base that drig ships, and `ada`."""
     folder = tmp_path_factory.mktemp("registry")
     registry = Identities(f"sqlite:///{folder}/mlflow.db")
     registry.ensure_base()
     weights = folder / "weights.safetensors"
     head = load_head("open")
-    mean_shape, mean_skin = torch.full((1, head.shape_size), 1.5), torch.full((1, head.tex_size), 1.0)
     save_file(
-        {"extra.mean_shape": mean_shape, "extra.mean_skin": mean_skin},
+        {f"extra.{name}": tensor for name, tensor in ada(head).tensors().items()},
         weights,
         metadata={"config": json.dumps({"size": 64})},
     )
@@ -138,16 +143,15 @@ def test_previews_are_what_an_edit_renders(room: Room, identities: Identities, p
     fetched = room.fetched
     found, answers = run(see)
     assert room.fetched == fetched + 1  # the face is remembered
-    plain, turned, mesh, ada = (picture(answer) for answer in answers)
+    plain, turned, mesh, hers = (picture(answer) for answer in answers)
     head, face = load_head("open"), unpack(found)
     codes = edited_codes(face, None, (), Controls(yaw=25, light_direction=(1, 0, 1)), head.expression_names)
     assert np.array_equal(plain, preview(head, face, face.codes, "rendered", 256))
     assert np.array_equal(turned, preview(head, face, codes, "normal", 128))
     assert np.array_equal(mesh, preview(head, face, codes, "mesh", 256))
-    mean_shape = torch.full((1, head.shape_size), 1.5)
-    own = with_skin(OpenHead.load(), face.codes, torch.full((1, head.tex_size), 1.0))
-    assert np.array_equal(ada, preview(head, face, own, "rendered", 256, mean_shape=mean_shape))
-    assert not np.array_equal(ada, plain)
+    own = ada(head).own(head, face.codes)
+    assert np.array_equal(hers, preview(head, face, own, "rendered", 256, likeness=ada(head)))
+    assert not np.array_equal(hers, plain)
     assert isinstance(answers[1], Previewed)
     assert answers[1].pose[0] == pytest.approx(25, abs=0.01)
     assert 0 < answers[1].seconds < 10
