@@ -28,8 +28,9 @@ from drig.data.mirroring import with_mirror_images
 from drig.data.resident import ResidentDataset
 from drig.data.store import MANIFEST, Manifest, PackedDataset, StoreDataset, StoreKind
 from drig.diffusion.network import RIG_PRESETS, Rig, RigConfig
-from drig.diffusion.weights import load_weights, save_weights
+from drig.diffusion.weights import LoadedWeights, load_weights, save_weights
 from drig.errors import DrigError
+from drig.faces.likeness import FOLLOWS_SKIN
 from drig.identities import Identities
 from drig.randomness import derive_seed
 from drig.shipped_base import SHIPPED_BASE
@@ -185,7 +186,7 @@ def fit(config: Stage1Config) -> Stage1Result:
     config = replace(config, dataset=absolute(config.dataset), storage=absolute(config.storage))
     if config.start is not None:
         start = config.start if config.start == SHIPPED else absolute(config.start)
-        config = replace(config, start=start, rig=_rig_at(start).config)
+        config = replace(config, start=start, rig=_weights_at(start).rig.config)
     kind = _kind(config)
     open_run(config.storage, config, changeable=_CHANGEABLE)
     if (finished := _finished(config)) is not None:
@@ -334,7 +335,7 @@ def train_worker(loop_config: dict[str, Any]) -> dict[str, Any]:
     # Model
     device = get_device()
     seed = derive_seed(config.training.seed, "rig")
-    rig = (Rig.from_seed(config.rig, seed) if config.start is None else _rig_at(config.start)).to(device)
+    rig = (Rig.from_seed(config.rig, seed) if config.start is None else _weights_at(config.start).rig).to(device)
     with tempfile.TemporaryDirectory(prefix="drig-stage1-") as scratch:
         # Restore
         workdir = Path(scratch)
@@ -368,14 +369,14 @@ def train_worker(loop_config: dict[str, Any]) -> dict[str, Any]:
     return {"samples_seen": result.samples_seen, "metrics": result.metrics}
 
 
-def _rig_at(place: str) -> Rig:
-    """The rig of a weights file, local, on S3, or drig's own."""
+def _weights_at(place: str) -> LoadedWeights:
+    """A weights file, local, on S3, or drig's own."""
     if place == SHIPPED:
-        return load_weights(SHIPPED_BASE).rig
+        return load_weights(SHIPPED_BASE)
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / WEIGHTS
         weights.write_bytes(storage.read_bytes(place))
-        return load_weights(weights).rig
+        return load_weights(weights)
 
 
 def _local_store(place: str, *, copy: bool) -> Path:
@@ -392,9 +393,11 @@ def _local_store(place: str, *, copy: bool) -> Path:
 
 
 def _publish(job: Job, weights: Path) -> None:
-    """Put the trained rig where users find it, with the names of the physical layer that it was trained with."""
-    loaded = load_weights(weights)
+    """Put the trained rig where users find it, with what it knows of the physical layer that it was trained with."""
+    loaded, start = load_weights(weights), job.config.start
     metadata = {**loaded.metadata, "head": job.kind.head, "estimator": job.kind.estimator}
+    if start is not None and _weights_at(start).metadata.get(FOLLOWS_SKIN):  # it stays able to
+        metadata[FOLLOWS_SKIN] = True
     complete = weights.with_name("complete.safetensors")
     save_weights(complete, loaded.rig, loaded.tensors, metadata, half=job.config.half)
     storage.write_bytes(storage.join(job.config.storage, WEIGHTS), complete.read_bytes())

@@ -17,15 +17,18 @@ from drig.data.synthetic import write_people
 from drig.training.base import detection, people
 from drig.training.base.training import default_device, settings, train_part
 
+_SHOTS = 4  # of each person that the detector is measured on
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(required=True)
-    verb = verbs.add_parser("render", help="people -> stores of portraits and buffers, of 64 and of 128 px")
+    verb = verbs.add_parser("render", help="people -> stores of portraits and buffers")
     verb.add_argument("--folder", type=Path, required=True, help="for the stores")
     verb.add_argument("--first", type=int, default=0, help="number of the first person")
     verb.add_argument("--people", type=int, default=8000, help="how many")
     verb.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
+    verb.add_argument("--sizes", type=int, nargs="+", choices=people.SIZES, default=people.SIZES, help="of the stores")
     verb.set_defaults(call=_render)
     verb = verbs.add_parser("train", help="one part of a base's training")
     verb.add_argument("--folder", type=Path, required=True, help="with the stores; the parts go there too")
@@ -52,12 +55,17 @@ def main() -> None:
 def _render(options: argparse.Namespace) -> None:
     chosen = range(options.first, options.first + options.people)
     with tqdm(total=len(chosen), unit="person", desc="people") as bar:
-        people.render(options.folder, chosen, options.workers, bar.update)
+        people.render(options.folder, chosen, options.workers, sizes=options.sizes, on_person=bar.update)
 
 
 def _train(options: argparse.Namespace) -> None:
     config = settings(
-        options.samples, options.cooldown, fresh=options.start is None, compiled=options.compile, seed=options.seed
+        options.samples,
+        options.cooldown,
+        fresh=options.start is None,
+        compiled=options.compile,
+        seed=options.seed,
+        device=options.device,
     )
     store = people.store_of(options.folder, options.size)
     out = options.folder / options.out
@@ -66,8 +74,8 @@ def _train(options: argparse.Namespace) -> None:
 
 def _errors(options: argparse.Namespace) -> None:
     chosen = range(options.people)
-    made = write_people(options.folder, people=chosen, photos=people.PHOTOS, size=people.DRAWN, seed=people.SEED)
-    bank = detection.DetectorErrors.measure(list(tqdm(made, total=len(chosen) * people.PHOTOS, unit="portrait")))
+    made = write_people(options.folder, people=chosen, photos=_SHOTS, size=people.DRAWN, seed=people.SEED)
+    bank = detection.DetectorErrors.measure(list(tqdm(made, total=len(chosen) * _SHOTS, unit="portrait")))
     bank.save(Path(detection.__file__).parent / detection.ASSET)
     print(f"{len(bank.errors)} portraits in {detection.ASSET}")
 

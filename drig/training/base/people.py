@@ -1,10 +1,11 @@
 """Synthetic people -> buffer stores of two sizes, in any number of processes, one person at a time.
 
-Everything is a function of the person's number: rendering goes on where it stopped, and a training may read what is
-there so far.
+Each portrait is there three times: with the buffers of a photo of somebody unknown, of somebody of whom one other photo
+is known, and of whom an album is (`drig.faces.likeness`): a base rig meets all three. Everything is a function of the
+person's number: rendering goes on where it stopped, and a training may read what is there so far.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
@@ -14,25 +15,31 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from drig.data.records import encode, records_of
+from drig.data.records import Record, encode, records_of
 from drig.data.store import BufferStoreWriter
 from drig.data.synthetic import render_portrait, sample_person, sample_shot
-from drig.faces.buffers import render_buffers
+from drig.faces.codes import FaceCodes
 from drig.faces.estimators import Estimator, estimate, load_estimator
+from drig.faces.likeness import NOBODY, Likeness
 from drig.faces.open_head import OpenHead
 from drig.faces.portraits import DETAIL, trusted_portrait
 from drig.randomness import numpy_generator
-from drig.training.base.detection import DetectorErrors
+from drig.training.base.detection import DetectorErrors, Floats
 
 SEED = 5_000_003
 """Of the people: neither the evaluation's nor the quickstart's."""
-PHOTOS = 4
-"""Portraits of each person."""
+PHOTOS = 8
+"""Portraits of each person: what an album might have."""
+KNOWLEDGE = ("unknown", "one", "others")
+"""What the buffers of a portrait know of the person beside it: nothing, one other photo, all others."""
+RECORDS = len(KNOWLEDGE) * PHOTOS
+"""Of each person in a store."""
 DRAWN = 256
 """Side at which they are rendered, pixels."""
 SIZES = (128, 64)
-"""Of the stores."""
+"""Of the stores that there may be."""
 _AHEAD, _SHARD = 64, 256  # people that wait to be written; faces that a killed run loses
 
 Encoded = list[tuple[int, str, bytes]]
@@ -43,26 +50,33 @@ def store_of(folder: Path, size: int) -> Path:
     return folder / f"buffers{size}"
 
 
-def render(folder: Path, people: range, workers: int, on_person: Callable[[], object] | None = None) -> None:
-    """Write the stores of these people; those that are there already are kept."""
+def render(
+    folder: Path,
+    people: range,
+    workers: int,
+    *,
+    sizes: Sequence[int] = SIZES,
+    on_person: Callable[[], object] | None = None,
+) -> None:
+    """Write these people to the stores of these sizes; those that are there already are kept."""
     with ExitStack() as stack:
         writers = {
             size: stack.enter_context(
                 BufferStoreWriter(store_of(folder, size), size=size, head="open", estimator="fit", shard=_SHARD)
             )
-            for size in SIZES
+            for size in sizes
         }
         done = set.intersection(*(writer.done for writer in writers.values()))
-        todo = [index for index in people if _key(index, PHOTOS - 1) not in done]
+        todo = [index for index in people if _key(index, PHOTOS - 1, KNOWLEDGE[-1]) not in done]
         pool = stack.enter_context(ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (1,)))
-        for records in _in_order(pool, todo):
+        for records in _in_order(pool, todo, sizes):
             for size, key, record in records:
                 writers[size].put_encoded(key, record)
             if on_person:
                 on_person()
 
 
-def render_person(index: int) -> Encoded:
+def render_person(index: int, sizes: Sequence[int]) -> Encoded:
     """The records of one person's portraits, at each size, with what the estimator makes of them."""
     head, estimator, errors = _tools()
     person = sample_person(head, SEED, index)
@@ -73,17 +87,39 @@ def render_person(index: int) -> Encoded:
         found = errors.detect(portrait.landmarks, portrait.codes.pose[0, :3], rng)
         read.append(replace(trusted_portrait(portrait.image, DETAIL), landmarks=found))
     codes, landmarks = estimate(estimator, read), np.stack([portrait.landmarks for portrait in read])
-    keys, records = [_key(index, photo) for photo in range(PHOTOS)], Encoded()
-    for size in SIZES:
-        images = np.stack([trusted_portrait(m.image, size).image for m in made])  # (N, S, S, 3)
-        with torch.no_grad():
-            buffers = render_buffers(head, codes, size)
-        records += [(size, r.key, encode(r)) for r in records_of(keys, images, landmarks, codes, buffers)]
+    images = {size: np.stack([trusted_portrait(m.image, size).image for m in made]) for size in sizes}
+    likenesses = _likenesses(head, codes, np.stack([portrait.seen for portrait in read]))
+    records = Encoded()
+    for knowledge, known in zip(KNOWLEDGE, likenesses, strict=True):
+        for photo, likeness in enumerate(known):
+            for size in sizes:
+                key, image = _key(index, photo, knowledge), images[size][photo]
+                record = _record(head, likeness, key, codes[photo], image, landmarks[photo])
+                records.append((size, key, encode(record)))
     return records
 
 
-def _key(index: int, photo: int) -> str:
-    return f"person_{index:06d}/{photo:02d}"
+def _likenesses(head: OpenHead, codes: FaceCodes, photos: NDArray[np.uint8]) -> list[list[Likeness]]:
+    """For each of KNOWLEDGE what is known of the person in each of N photos (N, D, D, 3)."""
+    count = len(photos)
+    single = [Likeness.of_skins(head, codes[i : i + 1], photos[i : i + 1])[0] for i in range(count)]
+    likeness, unwrapped = Likeness.of_skins(head, codes, photos)
+    others = [replace(likeness, skin_detail=detail) for detail in unwrapped.detail_of_others().split(1)]
+    return [[NOBODY] * count, single[1:] + single[:1], others]
+
+
+@torch.no_grad()
+def _record(
+    head: OpenHead, likeness: Likeness, key: str, codes: FaceCodes, image: NDArray[np.uint8], landmarks: Floats
+) -> Record:
+    """Of a portrait (S, S, 3) with the buffers of somebody of that likeness."""
+    own = likeness.own(head, codes)
+    buffers = likeness.buffers(head, own, own, len(image))
+    return records_of([key], image[None], landmarks[None], own, buffers)[0]
+
+
+def _key(index: int, photo: int, knowledge: str) -> str:
+    return f"person_{index:06d}/{photo:02d}/{knowledge}"
 
 
 @cache
@@ -92,12 +128,12 @@ def _tools() -> tuple[OpenHead, Estimator, DetectorErrors]:
     return head, load_estimator("fit", head), DetectorErrors.load()
 
 
-def _in_order(pool: ProcessPoolExecutor, todo: list[int]) -> Iterator[Encoded]:
+def _in_order(pool: ProcessPoolExecutor, todo: list[int], sizes: Sequence[int]) -> Iterator[Encoded]:
     """Each person's records, the people in their order, few of them ahead of whoever takes them."""
-    waiting = [pool.submit(render_person, index) for index in todo[:_AHEAD]]
+    waiting = [pool.submit(render_person, index, sizes) for index in todo[:_AHEAD]]
     for index in [*todo[_AHEAD:], *[None] * _AHEAD]:
         if not waiting:
             return
         yield waiting.pop(0).result()
         if index is not None:
-            waiting.append(pool.submit(render_person, index))
+            waiting.append(pool.submit(render_person, index, sizes))

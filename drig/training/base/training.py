@@ -14,13 +14,15 @@ from drig.data.store.reading import PackedDataset
 from drig.diffusion.network import RIG_PRESETS, Rig
 from drig.diffusion.weights import load_weights, save_weights
 from drig.errors import DrigError
+from drig.faces.likeness import FOLLOWS_SKIN
 from drig.randomness import derive_seed
-from drig.training.base.people import PHOTOS
+from drig.training.base.people import RECORDS
 from drig.training.config import TRAINING_PRESETS, TrainingConfig
 from drig.training.loop import train
 
 RIGS = MappingProxyType({64: RIG_PRESETS["small"], 128: RIG_PRESETS["small128"]})
-TRAINING = TRAINING_PRESETS["small-gpu"]
+TRAINING = MappingProxyType({"cpu": TRAINING_PRESETS["small-stage1"], "cuda": TRAINING_PRESETS["small-gpu"]})
+"""By the kind of device."""
 CURVE, BASE = "losses.jsonl", "base.safetensors"
 
 
@@ -32,9 +34,9 @@ def train_part(
     The losses go to `out`/losses.jsonl, a line a report. The same call goes on where it stopped.
     """
     faces = PackedDataset(store)
-    count = min(people * PHOTOS, len(faces))
-    if count < people * PHOTOS:
-        raise DrigError(f"{store} holds {len(faces) // PHOTOS:,} people, {people:,} are asked for: render more first")
+    count = min(people * RECORDS, len(faces))
+    if count < people * RECORDS:
+        raise DrigError(f"{store} holds {len(faces) // RECORDS:,} people, {people:,} are asked for: render more first")
     rig = Rig.from_seed(RIGS[size], derive_seed(config.seed, "rig")) if start is None else load_weights(start).rig
     if rig.config.size != size:
         raise DrigError(f"{start} is a rig of {rig.config.size} px, and --size is {size}")
@@ -54,17 +56,20 @@ def train_part(
     return _publish(result.weights, out / BASE, people)
 
 
-def settings(samples: int, cooldown: int | None, *, fresh: bool, compiled: bool, seed: int) -> TrainingConfig:
+def settings(
+    samples: int, cooldown: int | None, *, fresh: bool, compiled: bool, seed: int, device: str
+) -> TrainingConfig:
     """A part's budget; it cools down over the last `cooldown` samples, None = half of them."""
+    usual = TRAINING["cpu" if device == "cpu" else "cuda"]
     cooldown = samples // 2 if cooldown is None else cooldown
-    warmup = min(TRAINING.warmup if fresh else TRAINING.warmup // 4, samples - cooldown)
-    return replace(TRAINING, samples=samples, warmup=warmup, cooldown=cooldown, compile=compiled, seed=seed)
+    warmup = min(usual.warmup if fresh else usual.warmup // 2, samples - cooldown)
+    return replace(usual, samples=samples, warmup=warmup, cooldown=cooldown, compile=compiled, seed=seed)
 
 
 def _publish(weights: Path, base: Path, people: int) -> Path:
     """The weights for drig's users, with the names of the physical layer that they were trained with."""
     loaded = load_weights(weights)
-    metadata = {**loaded.metadata, "head": "open", "estimator": "fit", "people": people}
+    metadata = {**loaded.metadata, "head": "open", "estimator": "fit", FOLLOWS_SKIN: True, "people": people}
     save_weights(base, loaded.rig, loaded.tensors, metadata, half=True)
     return base
 

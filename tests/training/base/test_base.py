@@ -13,12 +13,13 @@ from drig.data.store import BufferStore
 from drig.data.synthetic import sample_person
 from drig.diffusion.network import Rig
 from drig.diffusion.weights import load_weights
+from drig.editing import Editor
 from drig.errors import DrigError
 from drig.faces.open_head import OpenHead
 from drig.randomness import numpy_generator
 from drig.training.base import people, training
 from drig.training.base.detection import NEIGHBOURS, DetectorErrors
-from drig.training.base.people import PHOTOS, render, render_person, store_of
+from drig.training.base.people import KNOWLEDGE, PHOTOS, render, render_person, store_of
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -56,7 +57,9 @@ def test_people_are_written_at_both_sizes_and_go_on(folder: Path, monkeypatch: p
     stores = {size: BufferStore(store_of(folder, size)) for size in people.SIZES}
     for size, store in stores.items():
         assert store.size == size
-        assert store.keys() == [f"person_{i:06d}/{k:02d}" for i in range(2) for k in range(PHOTOS)]
+        assert store.keys() == [
+            f"person_{i:06d}/{k:02d}/{known}" for i in range(2) for known in KNOWLEDGE for k in range(PHOTOS)
+        ]
     large, small = (store.read(5) for store in stores.values())
     assert large.landmarks is not None
     assert small.landmarks is not None
@@ -66,15 +69,31 @@ def test_people_are_written_at_both_sizes_and_go_on(folder: Path, monkeypatch: p
     skin = small.alpha & (small.albedo.max(0) > 0)
     explained = np.abs(small.rendered.transpose(1, 2, 0) - small.image / 255)[skin]
     assert explained.mean() < 0.12
-    monkeypatch.setattr(people, "_in_order", lambda pool, todo: pytest.fail(f"{todo} again") if todo else iter([]))
+    monkeypatch.setattr(
+        people, "_in_order", lambda pool, todo, sizes: pytest.fail(f"{todo} again") if todo else iter([])
+    )
     render(folder, range(2), workers=1)
+    render(folder, range(2), workers=1, sizes=[64])
+
+
+def test_the_more_is_known_of_a_person_the_nearer_are_the_buffers(folder: Path) -> None:
+    store = BufferStore(store_of(folder, 128))
+    off = {}
+    for knowledge in KNOWLEDGE:
+        records = [store.read(f"person_{i:06d}/{k:02d}/{knowledge}") for i in range(2) for k in range(PHOTOS)]
+        off[knowledge] = np.mean(
+            [np.abs(each.rendered.transpose(1, 2, 0) - each.image / 255)[each.alpha].mean() for each in records]
+        )
+        skins = len({each.codes["tex"].tobytes() for each in records})
+        assert skins == {"unknown": 2 * PHOTOS, "one": 2 * PHOTOS, "others": 2}[knowledge]
+    assert off["others"] < 0.95 * off["one"] < 0.9 * off["unknown"]
 
 
 def test_a_person_depends_on_their_number_alone(folder: Path) -> None:
-    records = {(size, key): record for size, key, record in render_person(1)}
+    records = {(size, key): record for size, key, record in render_person(1, people.SIZES)}
     for size in people.SIZES:
-        stored = BufferStore(store_of(folder, size)).read("person_000001/02")
-        again = decode(records[size, "person_000001/02"])
+        stored = BufferStore(store_of(folder, size)).read("person_000001/02/others")
+        again = decode(records[size, "person_000001/02/others"])
         assert np.array_equal(stored.image, again.image)
         np.testing.assert_allclose(stored.codes["pose"], again.codes["pose"], atol=1e-4)
     looks = [sample_person(OpenHead.load(), people.SEED, i).looks for i in range(2)]
@@ -82,14 +101,16 @@ def test_a_person_depends_on_their_number_alone(folder: Path) -> None:
 
 
 def test_a_part_of_the_training_leaves_a_base_and_its_losses(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "TRAINING", replace(training.TRAINING, batch=4, log_every=4))
-    config = training.settings(8, 4, fresh=True, compiled=False, seed=0)
+    small = replace(training.TRAINING["cpu"], batch=4, log_every=4)
+    monkeypatch.setattr(training, "TRAINING", {"cpu": small})
+    config = training.settings(8, 4, fresh=True, compiled=False, seed=0, device="cpu")
     assert (config.samples, config.warmup, config.cooldown) == (8, 4, 4)
     first = training.train_part(folder / "first", store_of(folder, 64), 1, 64, config, None, "cpu")
     loaded = load_weights(first)
     assert (loaded.metadata["head"], loaded.metadata["estimator"], loaded.metadata["people"]) == ("open", "fit", 1)
+    assert Editor.load(first).follows_skin
     assert len((folder / "first" / training.CURVE).read_text().splitlines()) == 2
-    later = training.settings(8, None, fresh=False, compiled=False, seed=1)
+    later = training.settings(8, None, fresh=False, compiled=False, seed=1, device="cpu")
     second = training.train_part(folder / "second", store_of(folder, 64), 2, 64, later, first, "cpu")
     before, after = (load_weights(file).rig.state_dict() for file in (first, second))
     changed = sum(not torch.equal(before[name], after[name]) for name in before)
