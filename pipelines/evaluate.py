@@ -43,7 +43,7 @@ from pipelines.run_folder import absolute, open_run, work_folder
 
 RESULT, ROWS, PICTURES, REPORT = "result.json", "rows.csv", "pictures.npz", "report.html"
 PERSONALISED = "personalised"
-USUAL = ("truth", "copy", "buffers", "base", PERSONALISED, "told")
+USUAL = ("truth", "copy", "buffers", "own_buffers", "plain_base", "base", PERSONALISED, "told")
 
 
 _SHOWN = ("face_psnr", "psnr", "face_ssim", "features", "light", "exp", "pose", "identity")  # on the terminal
@@ -68,8 +68,9 @@ class EvaluateConfig:
     aligned: bool = False
     """The photos are FFHQ crops already."""
     methods: tuple[str, ...] = USUAL
-    """Who answers, any of: truth, copy, buffers, base, personalised, told, 10_photos, 5_photos, 1_photo, same_light,
-    whole_rig; or all. Each that trains takes minutes a person, and is left out where the album is too small for it."""
+    """Who answers, any of: truth, copy, buffers, own_buffers, plain_base, base, personalised, told, 10_photos,
+    5_photos, 1_photo, same_light, whole_rig; or all. Each that trains takes minutes a person, and is left out where the
+    album is too small for it."""
     training: TrainingConfig = TRAINING_PRESETS["tiny-stage2-delta"]
     """Of the personalised ones."""
     whole: TrainingConfig = TRAINING_PRESETS["tiny-stage2"]

@@ -16,7 +16,7 @@ from drig.report import Point, Section, render_figure, render_report
 
 Pictures = Mapping[str, np.ndarray]
 """Method, `source` or `target` -> (T, S, S, 3)."""
-SHOWN = ("source", "target", "buffers", "base", "personalised", "truth")
+SHOWN = ("source", "target", "buffers", "own_buffers", "base", "personalised", "truth")
 PHOTOS = {"base": "none", "1_photo": "1", "5_photos": "5", "10_photos": "10", "personalised": "all"}
 COMPARED = tuple(name for name in MEASURES if not name.startswith("asked_"))
 """Measures of the answer; the others are of what was asked for."""

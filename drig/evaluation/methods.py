@@ -10,9 +10,10 @@ import torch
 
 from drig.editing import Editor
 from drig.evaluation.subjects import Subject, Trial
+from drig.faces.buffers import Buffers
 from drig.faces.codes import FaceCodes, blend, transfer
 from drig.metrics import Picture
-from drig.personalization import album_dataset, of_person, own_editor
+from drig.personalization import album_dataset, own_editor
 from drig.pictures import to_picture
 from drig.reading import Face
 from drig.training.config import TrainingConfig
@@ -34,6 +35,10 @@ class Method:
     """It learns from the bad album."""
     whole: bool = False
     """It trains a whole rig instead of a delta."""
+    plain: bool = False
+    """Of the source's skin it knows the codes alone, though its rig follows more."""
+    rendered: bool = False
+    """It trains nothing: its answers are the edited buffers, of the person whom the album shows."""
     told: bool = False
     """It edits with what `personalised` trained, and is told the true light, expression and pose that the answer has:
     what is lost then is not the estimator's doing."""
@@ -53,8 +58,10 @@ METHODS: Mapping[str, Method] = MappingProxyType(
     {
         "truth": Method("the true answers: what the measures say of perfect edits", photos=0),
         "copy": Method("the source photo as it is", photos=0),
-        "buffers": Method("the edited buffers, rendered", photos=0),
-        "base": Method("stage 1 alone", photos=0),
+        "buffers": Method("the edited buffers, rendered", photos=0, plain=True, rendered=True),
+        "own_buffers": Method("the same, with the shape and skin that the whole album shows", rendered=True),
+        "plain_base": Method("stage 1 alone, as in the paper", photos=0, plain=True),
+        "base": Method("stage 1 alone, with the skin that the source shows", photos=0),
         "personalised": Method("stage 2 on the whole album, a delta"),
         "told": Method("the same, told the true light, expression or pose instead of reading a photo", told=True),
         "10_photos": Method("the same with 10 photos", photos=10),
@@ -101,28 +108,35 @@ class Maker:
 
     def asked(self, method: str, trial: Trial) -> FaceCodes:
         """What the edit of a trial should render, one face."""
-        editor, unseen = self.editor(method), self.subject.unseen
+        unseen = self.subject.unseen
+        editor = self._meeting(method, unseen[trial.source])
         target = trial.answer.codes if METHODS[method].told else editor.own(unseen[trial.target].codes)
         return transfer(editor.own(unseen[trial.source].codes), target, trial.modes)
 
     def sweep(self, method: str) -> list[Picture]:
         """FRAMES of the first unseen photo on its way to the next one's pose, which would be better off smooth."""
         source, target = self.subject.unseen[:2]
-        start = self.editor(method).own(source.codes)
+        start = self._meeting(method, source).own(source.codes)
         end = transfer(start, target.codes, ["pose"])
         return self._make(method, [(source, blend(start, end, i / (FRAMES - 1))) for i in range(FRAMES)])
 
     def _make(self, method: str, edits: Sequence[tuple[Face, FaceCodes]]) -> list[Picture]:
-        editor = self.editor(method)
-        if method == "buffers":
-            return [to_picture(editor.buffers(face.codes, codes).rendered[0]) for face, codes in edits]
-        made: list[Picture] = []
+        if METHODS[method].rendered:
+            return [to_picture(self._buffers(method, face, codes).rendered[0]) for face, codes in edits]
+        editor, made = self.editor(method), list[Picture]()
         for start in range(0, len(edits), _BATCH):
             part = edits[start : start + _BATCH]
-            buffers = torch.cat([editor.buffers(face.codes, codes).stacked() for face, codes in part])
+            buffers = torch.cat([self._buffers(method, face, codes).stacked() for face, codes in part])
             portraits = [face.portrait.image for face, _ in part]
             made += list(editor.sample(buffers, portraits, steps=self.steps, sampler=self.sampler))
         return made
+
+    def _meeting(self, method: str, source: Face) -> Editor:
+        editor = self.editor(method)
+        return editor if METHODS[method].plain else editor.meeting(source)
+
+    def _buffers(self, method: str, source: Face, edited: FaceCodes) -> Buffers:
+        return self._meeting(method, source).buffers(source.codes, edited)
 
     def editor(self, method: str) -> Editor:
         """What a possible method edits with; it is trained at the first call."""
@@ -130,12 +144,19 @@ class Maker:
         if learns.told:
             return self.editor("personalised")
         if method not in self._editors:
-            self._editors[method] = self.base if learns.photos == 0 else self._trained(method, learns)
+            self._editors[method] = self._made(method, learns)
         return self._editors[method]
+
+    def _made(self, method: str, learns: Method) -> Editor:
+        if learns.photos == 0:
+            return self.base
+        if learns.rendered:
+            return self.base.of_person(learns.album(self.subject))
+        return self._trained(method, learns)
 
     def _trained(self, method: str, learns: Method) -> Editor:
         faces = learns.album(self.subject)
-        editor = of_person(self.base, faces)
+        editor = self.base.of_person(faces)
         dataset = album_dataset(editor, faces, mirror=self.mirror)
         rig = copy.deepcopy(editor.rig) if learns.whole else editor.rig
         result = train(self.whole if learns.whole else self.training, rig, dataset, workdir=self.folder / method)

@@ -38,7 +38,7 @@ def test_each_way_to_personalise_learns_from_its_own_album(maker: Maker, editor:
         for other in list(answers)[:i]:
             assert not np.array_equal(answers[one], answers[other]), (one, other)
     assert all((editor.rig.state_dict()[name] == tensor).all() for name, tensor in before.items())
-    assert editor.mean_shape is None
+    assert editor.likeness.mean_shape is None
     assert [maker.editor(method).delta is None for method in TRAINED] == [False, False, False, True]
 
 
@@ -56,6 +56,16 @@ def test_told_edits_with_the_same_rig_what_is_true(maker: Maker, subject: Subjec
     answers = {method: np.stack(maker.answers(method)) for method in ("told", "personalised")}
     assert np.array_equal(answers["told"][reconstruction], answers["personalised"][reconstruction])
     assert not np.array_equal(answers["told"], answers["personalised"])
+
+
+def test_the_persons_buffers_are_what_their_rig_follows(maker: Maker, subject: Subject) -> None:
+    plain, own = (maker.answers(method) for method in ("buffers", "own_buffers"))
+    assert not np.array_equal(np.stack(plain), np.stack(own))
+    editor = maker.editor("personalised")
+    for trial, made in zip(subject.trials, own, strict=True):
+        asked = maker.asked("personalised", trial)
+        followed = editor.buffers(editor.own(subject.unseen[trial.source].codes), asked).rendered[0]
+        assert np.abs(made - 255.0 * followed.clamp(0, 1).permute(1, 2, 0).numpy()).max() < 1
 
 
 def test_methods_that_need_more_photos_than_there_are_are_left_out(subject: Subject) -> None:
