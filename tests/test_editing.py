@@ -1,5 +1,6 @@
 """The Editor, with an untrained rig: what it is told and what it renders do not depend on the weights."""
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from drig.data.photos import Photo, read_photo
+from drig.data.photos import Photo, read_photo, to_network
 from drig.diffusion.deltas import Delta, save_delta
 from drig.diffusion.network import Rig, RigConfig
 from drig.diffusion.samplers import SAMPLERS
@@ -81,6 +82,23 @@ def test_the_latent_mode_takes_the_targets_global_code(editor: Editor, photos: l
     own, borrowed = editor.edit(source, steps=STEPS), editor.edit(source, target, modes=["latent"], steps=STEPS)
     assert torch.equal(own.buffers, borrowed.buffers)
     assert not np.array_equal(own.image, borrowed.image)
+
+
+def test_an_editor_that_follows_skin_and_knows_nobody_sees_it_in_the_source(
+    editor: Editor, photos: list[Photo]
+) -> None:
+    me, controls = editor.read(photos[0]), Controls(yaw=15)
+    follower = copy.copy(editor)
+    follower.follows_skin = True
+    edit = follower.edit(me, controls=controls)
+    known = follower.of_person([me])
+    assert known.meeting(me) is known
+    assert editor.meeting(me) is editor
+    assert torch.equal(edit.buffers, known.edit(me, controls=controls).buffers)
+    assert torch.equal(edit.codes.shape, me.codes.shape)
+    off = [(each.edit(me).buffers[:3] - to_network(me.portrait.image) / 2 - 0.5).abs() for each in (follower, editor)]
+    covered = follower.edit(me).buffers[3:6].abs().amax(0) > 0
+    assert off[0][:, covered].mean() < 0.8 * off[1][:, covered].mean()
 
 
 def test_a_mean_shape_replaces_the_shape_and_keeps_the_face_in_place(editor: Editor, photos: list[Photo]) -> None:

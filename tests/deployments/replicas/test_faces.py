@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -145,10 +146,13 @@ def test_previews_are_what_an_edit_renders(room: Room, identities: Identities, p
     assert room.fetched == fetched + 1  # the face is remembered
     plain, turned, mesh, hers = (picture(answer) for answer in answers)
     head, face = load_head("open"), unpack(found)
-    codes = edited_codes(face, None, (), Controls(yaw=25, light_direction=(1, 0, 1)), head.expression_names)
-    assert np.array_equal(plain, preview(head, face, face.codes, "rendered", 256))
-    assert np.array_equal(turned, preview(head, face, codes, "normal", 128))
-    assert np.array_equal(mesh, preview(head, face, codes, "mesh", 256))
+    source = Likeness.of_skins(head, face.codes, face.portrait.seen[None])[0]
+    shown = replace(face, codes=source.own(head, face.codes))  # the base knows nobody but who is in the photo
+    codes = edited_codes(shown, None, (), Controls(yaw=25, light_direction=(1, 0, 1)), head.expression_names)
+    assert np.array_equal(plain, preview(head, shown, shown.codes, "rendered", 256, likeness=source))
+    assert not np.array_equal(plain, preview(head, face, face.codes, "rendered", 256))
+    assert np.array_equal(turned, preview(head, shown, codes, "normal", 128, likeness=source))
+    assert np.array_equal(mesh, preview(head, shown, codes, "mesh", 256, likeness=source))
     own = ada(head).own(head, face.codes)
     assert np.array_equal(hers, preview(head, face, own, "rendered", 256, likeness=ada(head)))
     assert not np.array_equal(hers, plain)
