@@ -84,7 +84,7 @@ def people(runs: Path) -> list[Person]:
         faces = [editor.read(read_photo(file), aligned=True) for file in sorted(folder.glob("*.png"))]
         held = hold_out(len(faces), HELD_OUT)
         kept = [face for i, face in enumerate(faces) if i not in held]
-        person = editor.of_person(kept)
+        person, kept = editor.of_person(kept)
         held_out = AlbumDataset(person, [faces[i] for i in held])
         found.append(Person(folder.name, album_dataset(person, kept, mirror=False), held_out.items))
     return found

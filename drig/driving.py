@@ -95,10 +95,10 @@ def edit_frames(
     """
     if not modes or set(modes) - set(MODES):
         raise DrigError(f"modes {', '.join(modes) or 'none'}: a video gives any of {', '.join(MODES)}")
-    editor = editor.meeting(source)
+    editor, source = editor.meeting(source)
     for start in range(0, len(drive), BATCH):
         targets = drive.codes[slice(start, start + BATCH)]
-        sources = editor.own(FaceCodes.cat([source.codes] * len(targets)))
+        sources = FaceCodes.cat([source.codes] * len(targets))
         codes = transfer(sources, editor.own(targets), modes)
         if controls:
             codes = apply_controls(codes, controls, editor.expression_names)

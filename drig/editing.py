@@ -7,7 +7,7 @@ with the source's own global code, through a base rig (stage 1 alone) or a perso
 import copy
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -168,24 +168,26 @@ class Editor:
         """
         return self._reader.read(photo, self.size, aligned=aligned)
 
-    def of_person(self, faces: Sequence[Face]) -> "Editor":
-        """The same editor for the person in these photos: with the mean of their shape (SPEC 6) and, for `fit`, skin.
+    def of_person(self, faces: Sequence[Face]) -> tuple["Editor", list[Face]]:
+        """The same editor for the person in these photos, and the photos as it sees them then.
 
-        The detail of the skin is for rigs that follow it.
+        It has the mean of their shape (SPEC 6) and, for `fit`, skin; with its detail, where the rig follows that.
         """
-        codes = FaceCodes.cat([face.codes for face in faces])
-        likeness = Likeness.of_shapes(codes)
-        if self.estimator.name == "fit":
-            likeness = Likeness.of_skins(self.head, codes, np.stack([face.portrait.seen for face in faces]))[0]
-            if not self.follows_skin:
-                likeness = replace(likeness, skin_detail=None)
         own = copy.copy(self)
-        own.likeness = likeness
-        return own
+        own.likeness, faces = self._reader.acquainted(faces, detail=self.follows_skin)
+        return own, faces
 
-    def meeting(self, source: Face) -> "Editor":
-        """This editor; one that knows nobody and can follow a skin, with the likeness that the source shows."""
-        return self.of_person([source]) if self.follows_skin and not self.likeness.known else self
+    def meeting(self, source: Face) -> tuple["Editor", Face]:
+        """Who edits the photo, and the photo as it sees it: this editor, if it knows somebody or can follow no skin, or
+        else one with the likeness that the photo itself shows."""
+        if self.follows_skin and not self.likeness.known:
+            editor, (source,) = self.of_person([source])
+            return editor, source
+        return self, self.reread(source)
+
+    def reread(self, face: Face) -> Face:
+        """A face as one of the editor's person's, if it is that (`FaceReader.reread`)."""
+        return self._reader.reread(face, self.likeness)
 
     def own(self, codes: FaceCodes) -> FaceCodes:
         """What the codes of photos are, given that they show the editor's person: with that person's skin."""
@@ -252,9 +254,8 @@ class Editor:
         seed: int = 0,
     ) -> "Plan":
         """An edit up to the sampling, which `edit_together` does of several at once. Takes and raises as `edit`."""
-        editor = self.meeting(source)
-        source = replace(source, codes=editor.own(source.codes))
-        target = None if target is None else replace(target, codes=editor.own(target.codes))
+        editor, source = self.meeting(source)
+        target = None if target is None else editor.reread(target)
         codes = edited_codes(source, target, modes, controls, self.expression_names)
         warnings = source.warnings
         if target is not None:

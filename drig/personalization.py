@@ -18,7 +18,7 @@ from drig.diffusion.weights import load_weights
 from drig.editing import Editor
 from drig.faces.codes import FaceCodes
 from drig.faces.estimators import estimate
-from drig.faces.likeness import Likeness
+from drig.faces.unwrapping import unwrap
 from drig.reading import Face
 
 
@@ -29,7 +29,7 @@ def fit_album(editor: Editor, album: Album) -> list[Face]:
 
 
 def album_dataset(editor: Editor, faces: Sequence[Face], *, mirror: bool) -> Dataset[Item]:
-    """What stage 2 learns from: the faces that the editor's likeness is of (`Editor.of_person`), and their buffers.
+    """What stage 2 learns from: the faces that came with the editor from `Editor.of_person`, and their buffers.
 
     A photo's buffers have the detail of the skin that the other photos show, as will those of photos to come. mirror:
     their mirror images too.
@@ -38,7 +38,7 @@ def album_dataset(editor: Editor, faces: Sequence[Face], *, mirror: bool) -> Dat
     if editor.likeness.skin_detail is not None:
         codes = FaceCodes.cat([face.codes for face in faces])
         seen = np.stack([face.portrait.seen for face in faces])
-        details = Likeness.of_skins(editor.head, codes, seen)[1].detail_of_others().split(1)
+        details = unwrap(editor.head, editor.own(codes), seen).detail_of_others().split(1)
     items = AlbumDataset(editor, faces, details)
     return with_mirror_images(items) if mirror else items
 

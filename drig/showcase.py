@@ -44,8 +44,8 @@ def showcase(editor: Editor, face: Face, *, steps: int | None = None, sampler: s
     """
     sweeps = {name: sweep for name, sweep in SWEEPS.items() if name != "expression" or editor.expression_names}
     rows: list[list[Picture | None]] = []
-    editor = editor.meeting(face)
-    source = editor.own(face.codes)
+    editor, face = editor.meeting(face)
+    source = face.codes
     for controls in sweeps.values():
         edited = [apply_controls(source, one, editor.expression_names) for one in controls]
         buffers = [editor.buffers(source, codes) for codes in edited]

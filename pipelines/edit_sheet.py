@@ -69,7 +69,7 @@ def edit_sheet(
         after = own.edit(faces[source], faces[target], modes=[mode], seed=seed)
         answer = None if truth is None else truth(source, target, mode)
         edits.append(OneEdit(source, target, mode, before.image, after.image, answer))
-        target_buffers = buffer_pictures(own.buffers(own.own(faces[target].codes)).stacked()[0])
+        target_buffers = buffer_pictures(own.buffers(own.reread(faces[target]).codes).stacked()[0])
         edited_buffers = buffer_pictures(after.buffers)
         row = [faces[source].portrait.image, faces[target].portrait.image, target_buffers[0], *edited_buffers[:2]]
         rows.append([*row, before.image, after.image])

@@ -172,7 +172,7 @@ def train_identity(
     workdir = _workdir(folder, mark, [album.keys[i] for i in kept])
     shown = held or kept[:2]
     before = [editor.edit(faces[i]).image for i in shown]
-    editor = editor.of_person([faces[i] for i in kept])
+    editor, known = editor.of_person([faces[i] for i in kept])
     truth = [faces[i].portrait.image for i in held]
 
     def measure(weights: Path) -> float:
@@ -181,7 +181,7 @@ def train_identity(
         assert found is not None
         return found.psnr
 
-    items = album_dataset(editor, [faces[i] for i in kept], mirror=mirror)
+    items = album_dataset(editor, known, mirror=mirror)
     with backed_up(workdir, storage.join(backup, TRAINING, workdir.name) if backup else None) as on_checkpoint:
         budget = TimeBudget(workdir / "minutes.txt", minutes)
         train_to = _trainer(editor, items, training, budget, workdir, on_progress, on_checkpoint)
@@ -315,7 +315,7 @@ def _sheet(
 ) -> Picture:
     """Photos, their buffers with the mean shape, and reconstructions by the base rig and by the person's own."""
     rows = [
-        [face.portrait.image, *buffer_pictures(own.buffers(own.own(face.codes)).stacked()[0])[:2], base, personal]
+        [face.portrait.image, *buffer_pictures(own.buffers(own.reread(face).codes).stacked()[0])[:2], base, personal]
         for face, base, personal in zip(faces, before, after, strict=True)
     ]
     columns = ["portrait", "rendered", "normal", "base rig", "own rig"]

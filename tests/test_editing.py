@@ -91,10 +91,11 @@ def test_an_editor_that_follows_skin_and_knows_nobody_sees_it_in_the_source(
     follower = copy.copy(editor)
     follower.follows_skin = True
     edit = follower.edit(me, controls=controls)
-    known = follower.of_person([me])
-    assert known.meeting(me) is known
-    assert editor.meeting(me) is editor
-    assert torch.equal(edit.buffers, known.edit(me, controls=controls).buffers)
+    known, (met,) = follower.of_person([me])
+    assert known.meeting(met)[0] is known
+    assert editor.meeting(me)[0] is editor
+    # The photo tells its own skin: to read it again by that changes next to nothing.
+    assert (edit.buffers - known.edit(met, controls=controls).buffers).abs().mean() < 0.01
     assert torch.equal(edit.codes.shape, me.codes.shape)
     off = [(each.edit(me).buffers[:3] - to_network(me.portrait.image) / 2 - 0.5).abs() for each in (follower, editor)]
     covered = follower.edit(me).buffers[3:6].abs().amax(0) > 0

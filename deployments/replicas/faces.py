@@ -7,7 +7,6 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -38,7 +37,7 @@ class FaceReplica:
         self._identities = Identities(tracking_uri)
         self._faces: Shelf[Any] = Shelf(KEPT_BYTES, KEPT_SECONDS)
         self._knowledge: Shelf[tuple[Any, bool]] = Shelf(KEPT_BYTES, KEPT_SECONDS)
-        self._likenesses: Shelf[Any] = Shelf(KEPT_BYTES, KEPT_SECONDS)
+        self._met: Shelf[tuple[Any, Any]] = Shelf(KEPT_BYTES, KEPT_SECONDS)
         self._reader = _reader_of(self._identities)
         self._warm_up()
 
@@ -98,7 +97,7 @@ class FaceReplica:
 
         return encode_png(found_picture(self._reader.head, face, kind, size))
 
-    def _render(self, job: PreviewJob, *faces: Any) -> Previewed:
+    def _render(self, job: PreviewJob, source: Any, target: Any) -> Previewed:
         from deployments.replicas.transport import encode_png
         from drig.editing import edited_codes
         from drig.faces.controls import Controls, head_angles
@@ -106,25 +105,36 @@ class FaceReplica:
 
         started = time.perf_counter()
         head = self._reader.head
-        likeness = self._likeness(job, faces[0])
-        source, target = (face and replace(face, codes=likeness.own(head, face.codes)) for face in faces)
+        likeness, source = self._meet(job, source)
+        target = target and self._read_again(job, target, likeness)
         codes = edited_codes(source, target, job.modes, Controls(**job.controls), head.expression_names)
         png = encode_png(preview(head, source, codes, job.layer, job.size, likeness=likeness))
         yaw, pitch, roll = head_angles(codes)[0].tolist()
         return Previewed(png, (yaw, pitch, roll), time.perf_counter() - started)
 
-    def _likeness(self, job: PreviewJob, source: Any) -> Any:
-        """Whom the edit shows: the identity, or for rigs that know nobody who is in the source (`Editor.meeting`)."""
-        from drig.faces.likeness import Likeness
-
-        known, follows_skin = self._identity(job.identity)
-        if known.known or not follows_skin:
-            return known
-        kept = self._likenesses.get(job.source)
+    def _meet(self, job: PreviewJob, source: Any) -> tuple[Any, Any]:
+        """Whom the edit shows, and the source as the editor sees it (`Editor.meeting`)."""
+        key = f"{identity_key(job.identity)} {job.source}"
+        kept = self._met.get(key)
         if kept is None:
-            kept = Likeness.of_skins(self._reader.head, source.codes, source.portrait.seen[None])[0]
-            self._likenesses.put(job.source, kept, kept.nbytes)
+            known, follows_skin = self._identity(job.identity)
+            if known.known or not follows_skin:
+                kept = known, self._reader.reread(source, known)
+                self._met.put(key, kept, kept[1].codes.nbytes)
+            else:
+                likeness, (face,) = self._reader.acquainted([source], detail=True)
+                kept = likeness, face
+                self._met.put(key, kept, likeness.nbytes + face.codes.nbytes)
         return kept
+
+    def _read_again(self, job: PreviewJob, target: Any, likeness: Any) -> Any:
+        """The target as who edits the source sees it."""
+        key = f"{identity_key(job.identity)} {job.source} {job.target}"
+        kept = self._met.get(key)
+        if kept is None:
+            kept = likeness, self._reader.reread(target, likeness)
+            self._met.put(key, kept, kept[1].codes.nbytes)
+        return kept[1]
 
     def _identity(self, identity: IdentityInfo) -> tuple[Any, bool]:
         """Likeness, and whether the rig follows a skin. A version never changes, and neither does its weights file."""

@@ -96,6 +96,8 @@ class Maker:
         self.training, self.whole = training, whole
         self.mirror, self.steps, self.sampler = mirror, steps, sampler
         self._editors: dict[str, Editor] = {}
+        self._met: dict[tuple[str, int], tuple[Editor, Face]] = {}
+        self._targets: dict[tuple[str, int, int], Face] = {}
 
     def answers(self, method: str) -> list[Picture]:
         """The method's portrait (S, S, 3) for each of the subject's trials."""
@@ -104,39 +106,52 @@ class Maker:
             return [trial.answer.picture for trial in trials]
         if method == "copy":
             return [unseen[trial.source].portrait.image for trial in trials]
-        return self._make(method, [(unseen[trial.source], self.asked(method, trial)) for trial in trials])
+        return self._make(method, [(trial.source, self.asked(method, trial)) for trial in trials])
 
     def asked(self, method: str, trial: Trial) -> FaceCodes:
         """What the edit of a trial should render, one face."""
-        unseen = self.subject.unseen
-        editor = self._meeting(method, unseen[trial.source])
-        target = trial.answer.codes if METHODS[method].told else editor.own(unseen[trial.target].codes)
-        return transfer(editor.own(unseen[trial.source].codes), target, trial.modes)
+        source = self._read(method, trial.source).codes
+        if METHODS[method].told:
+            return transfer(source, trial.answer.codes, trial.modes)
+        return transfer(source, self._read(method, trial.source, trial.target).codes, trial.modes)
 
     def sweep(self, method: str) -> list[Picture]:
         """FRAMES of the first unseen photo on its way to the next one's pose, which would be better off smooth."""
-        source, target = self.subject.unseen[:2]
-        start = self._meeting(method, source).own(source.codes)
-        end = transfer(start, target.codes, ["pose"])
-        return self._make(method, [(source, blend(start, end, i / (FRAMES - 1))) for i in range(FRAMES)])
+        start = self._read(method, 0).codes
+        end = transfer(start, self.subject.unseen[1].codes, ["pose"])
+        return self._make(method, [(0, blend(start, end, i / (FRAMES - 1))) for i in range(FRAMES)])
 
-    def _make(self, method: str, edits: Sequence[tuple[Face, FaceCodes]]) -> list[Picture]:
+    def _make(self, method: str, edits: Sequence[tuple[int, FaceCodes]]) -> list[Picture]:
+        """Of sources, by their places among the unseen photos, and what their edits should render."""
         if METHODS[method].rendered:
-            return [to_picture(self._buffers(method, face, codes).rendered[0]) for face, codes in edits]
+            return [to_picture(self._buffers(method, source, codes).rendered[0]) for source, codes in edits]
         editor, made = self.editor(method), list[Picture]()
         for start in range(0, len(edits), _BATCH):
             part = edits[start : start + _BATCH]
-            buffers = torch.cat([self._buffers(method, face, codes).stacked() for face, codes in part])
-            portraits = [face.portrait.image for face, _ in part]
+            buffers = torch.cat([self._buffers(method, source, codes).stacked() for source, codes in part])
+            portraits = [self.subject.unseen[source].portrait.image for source, _ in part]
             made += list(editor.sample(buffers, portraits, steps=self.steps, sampler=self.sampler))
         return made
 
-    def _meeting(self, method: str, source: Face) -> Editor:
-        editor = self.editor(method)
-        return editor if METHODS[method].plain else editor.meeting(source)
+    def _buffers(self, method: str, source: int, edited: FaceCodes) -> Buffers:
+        editor, face = self._meeting(method, source)
+        return editor.buffers(face.codes, edited)
 
-    def _buffers(self, method: str, source: Face, edited: FaceCodes) -> Buffers:
-        return self._meeting(method, source).buffers(source.codes, edited)
+    def _meeting(self, method: str, source: int) -> tuple[Editor, Face]:
+        """Who edits an unseen photo, and the photo as it sees it."""
+        if (method, source) not in self._met:
+            editor, face = self.editor(method), self.subject.unseen[source]
+            self._met[method, source] = (editor, face) if METHODS[method].plain else editor.meeting(face)
+        return self._met[method, source]
+
+    def _read(self, method: str, source: int, target: int | None = None) -> Face:
+        """An unseen photo, or a target for it, as who edits it sees it."""
+        editor, face = self._meeting(method, source)
+        if target is None or METHODS[method].plain:
+            return face if target is None else self.subject.unseen[target]
+        if (method, source, target) not in self._targets:
+            self._targets[method, source, target] = editor.reread(self.subject.unseen[target])
+        return self._targets[method, source, target]
 
     def editor(self, method: str) -> Editor:
         """What a possible method edits with; it is trained at the first call."""
@@ -151,12 +166,11 @@ class Maker:
         if learns.photos == 0:
             return self.base
         if learns.rendered:
-            return self.base.of_person(learns.album(self.subject))
+            return self.base.of_person(learns.album(self.subject))[0]
         return self._trained(method, learns)
 
     def _trained(self, method: str, learns: Method) -> Editor:
-        faces = learns.album(self.subject)
-        editor = self.base.of_person(faces)
+        editor, faces = self.base.of_person(learns.album(self.subject))
         dataset = album_dataset(editor, faces, mirror=self.mirror)
         rig = copy.deepcopy(editor.rig) if learns.whole else editor.rig
         result = train(self.whole if learns.whole else self.training, rig, dataset, workdir=self.folder / method)

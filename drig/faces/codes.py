@@ -69,6 +69,11 @@ class FaceCodes:
         """A copy with some fields replaced."""
         return replace(self, **changes)
 
+    @property
+    def nbytes(self) -> int:
+        """What they take in memory."""
+        return sum(tensor.nbytes for tensor in self.as_dict().values())
+
     def as_dict(self) -> dict[str, Tensor]:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 

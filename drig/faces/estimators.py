@@ -5,6 +5,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from drig.errors import DrigError
@@ -32,9 +33,13 @@ class Estimator(Protocol):
 
 def estimate(estimator: Estimator, portraits: Sequence[Portrait]) -> FaceCodes:
     """The codes of portraits of one size, with landmarks, as one batch on the CPU."""
-    seen = torch.from_numpy(np.stack([portrait.seen for portrait in portraits]))  # (N, D, D, 3)
     landmarks = torch.from_numpy(np.stack([portrait.landmarks for portrait in portraits]))
-    return estimator.fit(seen.permute(0, 3, 1, 2) / 255, landmarks)
+    return estimator.fit(to_pictures(np.stack([portrait.seen for portrait in portraits])), landmarks)
+
+
+def to_pictures(photos: NDArray[np.uint8]) -> Tensor:
+    """Photos (N, H, W, 3) as estimators take them: (N, 3, H, W) in [0, 1]."""
+    return torch.from_numpy(photos).permute(0, 3, 1, 2) / 255
 
 
 def load_estimator(name: str, head: HeadModel) -> Estimator:

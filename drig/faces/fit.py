@@ -14,6 +14,7 @@ from drig.faces.camera import project
 from drig.faces.codes import FaceCodes
 from drig.faces.fit_geometry import Geometry, GeometryFit, GeometryPrior
 from drig.faces.fit_light import LightFit
+from drig.faces.fit_person import UNEXPLAINED, PersonFit
 from drig.faces.head import neutral_codes
 from drig.faces.open_head import OpenHead
 from drig.faces.portraits import DETAIL
@@ -38,6 +39,7 @@ class Fit:
         self.regressor = regressor
         self.geometry = GeometryFit(head)
         self.light = LightFit(head)
+        self.person = PersonFit(head, regressor) if regressor else None
 
     @torch.no_grad()
     def fit(self, portraits: Tensor, landmarks: Tensor | None) -> FaceCodes:
@@ -61,6 +63,16 @@ class Fit:
             order[lost] = len(codes) + torch.arange(len(lost), device=lost.device)
             codes = FaceCodes.cat([codes, self._without_guess(portraits[lost], landmarks[lost])])[order]
         return codes
+
+    @torch.no_grad()
+    def refit(self, portraits: Tensor, codes: FaceCodes, detail: Tensor) -> tuple[FaceCodes, Tensor]:
+        """Portraits (N, 3, H, W) in [0, 1] of somebody with the shape and texture of `codes` and the detail (N or
+        1, 3, T, T) -> better codes, and (N,) bool: the photo does show that person. Where it does not, or without the
+        network, the codes are no better."""
+        if self.person is None:
+            return codes, torch.zeros(len(codes), dtype=torch.bool)
+        found, unexplained = self.person.fit(portraits, codes, detail)
+        return found, unexplained < UNEXPLAINED
 
     def _without_guess(self, portraits: Tensor, landmarks: Tensor) -> FaceCodes:
         found = self.geometry.fit(landmarks)

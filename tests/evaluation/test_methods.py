@@ -46,7 +46,7 @@ def test_told_edits_with_the_same_rig_what_is_true(maker: Maker, subject: Subjec
     assert maker.editor("told") is maker.editor("personalised")
     for trial in subject.trials:
         told, asked = (maker.asked(method, trial) for method in ("told", "personalised"))
-        source = maker.editor("personalised").own(subject.unseen[trial.source].codes)
+        source = maker.editor("personalised").reread(subject.unseen[trial.source]).codes
         for mode, name in (("light", "light"), ("exp", "exp")):
             expected = trial.answer.codes if mode in trial.modes else source
             assert torch.equal(getattr(told, name), getattr(expected, name))
@@ -64,7 +64,7 @@ def test_the_persons_buffers_are_what_their_rig_follows(maker: Maker, subject: S
     editor = maker.editor("personalised")
     for trial, made in zip(subject.trials, own, strict=True):
         asked = maker.asked("personalised", trial)
-        followed = editor.buffers(editor.own(subject.unseen[trial.source].codes), asked).rendered[0]
+        followed = editor.buffers(editor.reread(subject.unseen[trial.source]).codes, asked).rendered[0]
         assert np.abs(made - 255.0 * followed.clamp(0, 1).permute(1, 2, 0).numpy()).max() < 1
 
 

@@ -9,6 +9,7 @@ and a later part may learn from more of them. `errors` makes again the file of a
 
 import argparse
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -37,6 +38,10 @@ def main() -> None:
     verb.add_argument("--samples", type=int, default=1_000_000, help="budget")
     verb.add_argument(
         "--cooldown", type=int, help="samples over which the rate falls to zero; half of them if not given"
+    )
+    verb.add_argument("--rate", type=float, help="the learning rate, at most; the preset's if not given")
+    verb.add_argument(
+        "--painted", type=float, default=0.0, help="share of the photos of people whose skin is known, to be painted"
     )
     verb.add_argument("--start", type=Path, help="weights to go on from; fresh ones if not given")
     verb.add_argument("--out", default="first", help="name of this part's folder")
@@ -67,9 +72,12 @@ def _train(options: argparse.Namespace) -> None:
         seed=options.seed,
         device=options.device,
     )
+    if options.rate is not None:
+        config = replace(config, learning_rate=options.rate)
     store = people.store_of(options.folder, options.size)
     out = options.folder / options.out
-    print(train_part(out, store, options.people, options.size, config, options.start, options.device))
+    start, device = options.start, options.device
+    print(train_part(out, store, options.people, options.size, config, start, device, options.painted))
 
 
 def _errors(options: argparse.Namespace) -> None:

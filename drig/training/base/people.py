@@ -122,6 +122,11 @@ def _key(index: int, photo: int, knowledge: str) -> str:
     return f"person_{index:06d}/{photo:02d}/{knowledge}"
 
 
+def shows_detail(key: str) -> bool:
+    """Whether the buffers of the record with that key show the detail of the person's skin."""
+    return not key.endswith(f"/{KNOWLEDGE[0]}")
+
+
 @cache
 def _tools() -> tuple[OpenHead, Estimator, DetectorErrors]:
     head = OpenHead.load()

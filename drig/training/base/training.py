@@ -9,14 +9,14 @@ import torch
 from torch.utils.data import Subset
 from tqdm import tqdm
 
-from drig.data.resident import ResidentDataset
 from drig.data.store.reading import PackedDataset
 from drig.diffusion.network import RIG_PRESETS, Rig
 from drig.diffusion.weights import load_weights, save_weights
 from drig.errors import DrigError
 from drig.faces.likeness import FOLLOWS_SKIN
 from drig.randomness import derive_seed
-from drig.training.base.people import RECORDS
+from drig.training.base.painting import PaintedDataset
+from drig.training.base.people import RECORDS, shows_detail
 from drig.training.config import TRAINING_PRESETS, TrainingConfig
 from drig.training.loop import train
 
@@ -27,9 +27,18 @@ CURVE, BASE = "losses.jsonl", "base.safetensors"
 
 
 def train_part(
-    out: Path, store: Path, people: int, size: int, config: TrainingConfig, start: Path | None, device: str
+    out: Path,
+    store: Path,
+    people: int,
+    size: int,
+    config: TrainingConfig,
+    start: Path | None,
+    device: str,
+    painted: float = 0.0,
 ) -> Path:
     """Train on the first `people` of the store and write `out`/base.safetensors, in half precision; returns it.
+
+    painted: share of the photos of people whose skin is known that are painted (`painting`).
 
     The losses go to `out`/losses.jsonl, a line a report. The same call goes on where it stopped.
     """
@@ -42,7 +51,15 @@ def train_part(
         raise DrigError(f"{start} is a rig of {rig.config.size} px, and --size is {size}")
     out.mkdir(parents=True, exist_ok=True)
     with tqdm(total=count, unit="face", desc="faces to the device") as bar:
-        dataset = ResidentDataset(Subset(faces, range(count)), device, mirror=True, on_item=bar.update)
+        dataset = PaintedDataset(
+            Subset(faces, range(count)),
+            device,
+            [shows_detail(key) for key in faces.store.keys()[:count]],
+            share=painted,
+            seed=config.seed,
+            mirror=True,
+            on_item=bar.update,
+        )
     with tqdm(total=config.total, unit="sample", desc=out.name) as bar, (out / CURVE).open("a") as curve:
 
         def report(seen: int, metrics: dict[str, float]) -> None:
