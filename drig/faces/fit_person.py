@@ -44,6 +44,8 @@ RIGID = 10.0
 UNEXPLAINED = 0.15
 """Share of the pixels that the person's skin does not explain, beyond which a photo shows somebody else. It was 0.02 to
 0.11 of photos of the person, and 0.15 to 0.6 of others' (two synthetic people, one real album, 11 photos of others)."""
+TOGETHER = 16
+"""Photos at a time: of each stand 58 slopes of every pixel in memory."""
 FACING = 0.05
 """Least weight of a pixel: cosine to the viewer, times the share of the face in what is seen there."""
 FACE = ("skin", "lips", "brows", "eyelids", "lashes", "sclera", "iris", "pupil")
@@ -98,6 +100,12 @@ class PersonFit:
     def fit(self, portraits: Tensor, codes: FaceCodes, detail: Tensor) -> tuple[FaceCodes, Tensor]:
         """Portraits (N, 3, H, W) in [0, 1] and their codes with the person's shape and texture codes, detail (N or 1,
         3, T, T) of the skin -> better codes, and (N,) the share of the face that they leave unexplained."""
+        details = detail.expand(len(codes), -1, -1, -1).split(TOGETHER)
+        batches = zip(range(0, len(codes), TOGETHER), portraits.split(TOGETHER), details, strict=True)
+        parts = [self._fit(photos, codes[i : i + TOGETHER], skin) for i, photos, skin in batches]
+        return FaceCodes.cat([found for found, _ in parts]), torch.cat([share for _, share in parts])
+
+    def _fit(self, portraits: Tensor, codes: FaceCodes, detail: Tensor) -> tuple[FaceCodes, Tensor]:
         photos = functional.interpolate(portraits, (SIDE, SIDE), mode="area")
         texture = (self.head.albedo(codes) * detail).clamp(0, 1)
         texture = torch.cat([texture, self.region.expand(len(texture), 1, -1, -1)], 1)  # (N, 4, T, T)

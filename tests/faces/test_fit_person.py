@@ -5,6 +5,7 @@ import torch
 from pytorch3d.transforms import axis_angle_to_matrix, matrix_to_axis_angle
 from torch import Tensor
 
+from drig.faces import fit_person
 from drig.faces.buffers import render_buffers
 from drig.faces.camera import project
 from drig.faces.codes import FaceCodes
@@ -100,10 +101,18 @@ def test_the_truth_is_left_alone(head: OpenHead, fitter: PersonFit, truth: FaceC
 
 
 def test_faces_do_not_depend_on_their_neighbours(
-    head: OpenHead, fitter: PersonFit, truth: FaceCodes, guess: FaceCodes, skin: Tensor
+    head: OpenHead,
+    fitter: PersonFit,
+    truth: FaceCodes,
+    guess: FaceCodes,
+    skin: Tensor,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     photos = photos_of(head, truth, skin)
     together, unexplained = fitter.fit(photos, guess, skin)
+    monkeypatch.setattr(fit_person, "TOGETHER", 3)
+    in_parts = fitter.fit(photos, guess, skin)[0]
+    torch.testing.assert_close(in_parts.pose, together.pose, atol=2e-3, rtol=0)
     alone, share = fitter.fit(photos[2:3], guess[2:3], skin)
     torch.testing.assert_close(alone.pose, together.pose[2:3], atol=2e-3, rtol=0)
     torch.testing.assert_close(share, unexplained[2:3], atol=2e-3, rtol=0)

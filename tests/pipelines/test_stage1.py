@@ -19,6 +19,7 @@ from drig.data.store import StoreDataset
 from drig.diffusion.network import Rig
 from drig.diffusion.weights import load_weights, save_weights
 from drig.errors import DrigError
+from drig.faces.likeness import FOLLOWS_SKIN
 from drig.identities import BASE, Identities
 from drig.randomness import derive_seed
 from drig.tracking import Tracker, tracking_uri
@@ -91,6 +92,12 @@ def test_starts_from_weights_that_say_what_the_rig_is(config: Stage1Config, tmp_
     before, after = (load_weights(Path(c.storage) / "weights.safetensors").rig.denoisingUNet for c in (config, other))
     for name, tensor in before.state_dict().items():
         torch.testing.assert_close(after.state_dict()[name], tensor, atol=1e-6, rtol=0)
+    assert FOLLOWS_SKIN not in load_weights(Path(start)).metadata  # nothing in the store has taught it that
+    loaded = load_weights(Path(start))
+    save_weights(tmp_path / "able.safetensors", loaded.rig, metadata={**loaded.metadata, FOLLOWS_SKIN: True})
+    able = replace(other, storage=str(tmp_path / "able"), start=str(tmp_path / "able.safetensors"))
+    run_here(able, QuietBoard())
+    assert load_weights(Path(able.storage) / "weights.safetensors").metadata[FOLLOWS_SKIN]
     with pytest.raises(DrigError, match="holds portraits of 32 px and the network is for 64 px"):
         fit(replace(config, storage=str(tmp_path / "third"), start=str(_weights_of_64_px(tmp_path))))
 
