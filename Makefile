@@ -20,7 +20,8 @@ lint: $(READY)  ## style and types
 	$(BIN)/mypy
 
 # Every step goes on where it stopped. The first training counts all pixels alike, the others the head's more; the third
-# is on people whom those before have not seen, the fourth on more of them, whose skin other photos of them show.
+# is on people whom those before have not seen, the fourth on more of them, whose skin other photos of them show, the
+# fifth on the same with paint on their faces.
 base: $(READY)  ## the released base rig, from nothing (MODEL_CARD.md)
 	$(BIN)/drig synth --out runs/base/people --people 1000 --photos 5 --seed 3000003
 	$(BIN)/drig extract --photos runs/base/people --aligned true --size 64 --store runs/base/buffers \

@@ -61,7 +61,7 @@ class FaceReader:
         if not detail:
             return replace(likeness, skin_detail=None), list(faces)
         if len(faces) > 1:
-            codes = self._reread(photos, codes, likeness, unwrapped.detail_of_others())
+            codes, _ = self._refitted(photos, codes, likeness, unwrapped.detail_of_others())
             likeness = replace(likeness, skin_detail=unwrap(self.head, codes, photos).detail())
         return likeness, [replace(face, codes=codes[i]) for i, face in enumerate(faces)]
 
@@ -71,14 +71,17 @@ class FaceReader:
         It has the person's skin and, where the photo does show its detail, the pose, expression and light by which they
         agree.
         """
-        if likeness.skin_detail is None:
-            return replace(face, codes=likeness.own(self.head, face.codes))
-        photo = face.portrait.seen[None]
-        return replace(face, codes=self._reread(photo, face.codes, likeness, likeness.skin_detail))
+        if likeness.skin_detail is not None:
+            photo = face.portrait.seen[None]
+            codes, shown = self._refitted(photo, face.codes, likeness, likeness.skin_detail)
+            if shown.item():
+                return replace(face, codes=codes)
+        return replace(face, codes=likeness.own(self.head, face.codes))
 
-    def _reread(self, photos: NDArray[np.uint8], codes: FaceCodes, likeness: Likeness, detail: Tensor) -> FaceCodes:
-        """Codes of photos (N, D, D, 3); detail (N or 1, 3, T, T)."""
+    def _refitted(
+        self, photos: NDArray[np.uint8], codes: FaceCodes, likeness: Likeness, detail: Tensor
+    ) -> tuple[FaceCodes, Tensor]:
+        """Photos (N, D, D, 3), detail (N or 1, 3, T, T) -> codes, and (N,) bool: the photo does show that person."""
         assert isinstance(self.estimator, Fit), "nobody has a detail but for it"
-        own = likeness.own(self.head, codes)
-        found, shown = self.estimator.refit(to_pictures(photos), likeness.shaped(own), detail)
-        return FaceCodes.cat([(found if is_own else own)[i] for i, is_own in enumerate(shown.tolist())])
+        own = likeness.shaped(likeness.own(self.head, codes))
+        return self.estimator.refit(to_pictures(photos), own, detail)

@@ -67,8 +67,8 @@ class Fit:
     @torch.no_grad()
     def refit(self, portraits: Tensor, codes: FaceCodes, detail: Tensor) -> tuple[FaceCodes, Tensor]:
         """Portraits (N, 3, H, W) in [0, 1] of somebody with the shape and texture of `codes` and the detail (N or
-        1, 3, T, T) -> better codes, and (N,) bool: the photo does show that person. Where it does not, or without the
-        network, the codes are no better."""
+        1, 3, T, T) -> better codes, and (N,) bool: the photo does show that person. Without the network nothing is
+        known of that, and the codes are no better."""
         if self.person is None:
             return codes, torch.zeros(len(codes), dtype=torch.bool)
         found, unexplained = self.person.fit(portraits, codes, detail)

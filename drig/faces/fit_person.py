@@ -41,9 +41,9 @@ EVIDENCE = 1000.0
 """How many independent pixels a face is worth."""
 RIGID = 10.0
 """How much more firmly than the regressor's guess rotation and camera are held: landmarks have told them too."""
-UNEXPLAINED = 0.15
+UNEXPLAINED = 0.2
 """Share of the pixels that the person's skin does not explain, beyond which a photo shows somebody else. It was 0.02 to
-0.11 of photos of the person, and 0.15 to 0.6 of others' (two synthetic people, one real album, 11 photos of others)."""
+0.19 of photos of the person, and 0.16 to 0.6 of others' (two synthetic people, one real album, 17 photos of others)."""
 TOGETHER = 16
 """Photos at a time: of each stand 58 slopes of every pixel in memory."""
 FACING = 0.05
