@@ -160,7 +160,7 @@ class GeometryFit:
         damping = state.cam.new_full((len(state.cam),), 1e-3)
         cost, gradient, hessian = self._evaluate(state, problem, prior)
         for _ in range(ITERATIONS):
-            trial = state.moved(_step(state, gradient, hessian, damping, limit), limit)
+            trial = state.moved(bounded_step(state.exp, gradient, hessian, damping, limit), limit)
             trial_cost, trial_gradient, trial_hessian = self._evaluate(trial, problem, prior)
             better = trial_cost < cost
             state = trial.where(better, state)
@@ -220,12 +220,13 @@ class GeometryFit:
         return cost, gradient, jacobian.mT @ jacobian + prior.precision
 
 
-def _step(state: Geometry, gradient: Tensor, hessian: Tensor, damping: Tensor, limit: Tensor) -> Tensor:
-    """The damped Gauss-Newton step (N, D); actions at a bound that push outwards are held."""
+def bounded_step(exp: Tensor, gradient: Tensor, hessian: Tensor, damping: Tensor, limit: Tensor) -> Tensor:
+    """The damped Gauss-Newton step (N, D), whose last E unknowns are the actions `exp` (N, E) between 0 and limit (E,):
+    those at a bound that push outwards are held."""
     hessian = hessian + torch.diag_embed(damping[:, None] * hessian.diagonal(dim1=1, dim2=2))
-    e = state.exp.shape[1]
+    e = exp.shape[1]
     push = gradient[:, -e:]
-    held = ((state.exp <= 0) & (push > 0)) | ((state.exp >= limit) & (push < 0))
+    held = ((exp <= 0) & (push > 0)) | ((exp >= limit) & (push < 0))
     free = torch.cat([torch.ones_like(gradient[:, :-e]), (~held).float()], 1)  # (N, D)
     hessian = hessian * free[:, :, None] * free[:, None, :] + torch.diag_embed(1 - free)
     step: Tensor = torch.linalg.solve(hessian, -gradient * free)

@@ -24,7 +24,7 @@ from torch.nn import functional
 from drig.faces.buffers import interpolate, sample_texture, vertex_normals
 from drig.faces.camera import project
 from drig.faces.codes import FaceCodes
-from drig.faces.fit_geometry import LIMITS
+from drig.faces.fit_geometry import LIMITS, bounded_step
 from drig.faces.fit_light_prior import light_level
 from drig.faces.lighting import sh_basis, shade_image
 from drig.faces.open_head import OpenHead
@@ -155,7 +155,7 @@ class PersonFit:
         damping = codes.cam.new_full((len(codes),), 1e-3)
         cost, gradient, hessian = self._evaluate(codes, photos, rendering, prior)
         for _ in range(STEPS):
-            trial = _moved(codes, self._step(codes, gradient, hessian, damping), self.limit)
+            trial = _moved(codes, bounded_step(codes.exp, gradient, hessian, damping, self.limit), self.limit)
             trial_cost, trial_gradient, trial_hessian = self._evaluate(
                 trial, photos, self._render(trial, texture), prior
             )
@@ -216,16 +216,6 @@ class PersonFit:
         turned = torch.einsum("nrc,nepc->npre", axis_angle_to_matrix(codes.pose[:, :3])[:, :2], torch.stack(actions))
         path = scale * torch.cat([turn, zoom, shift, turned], -1)
         return path * path.new_tensor([1, -1])[:, None]  # the image's y points down
-
-    def _step(self, codes: FaceCodes, gradient: Tensor, hessian: Tensor, damping: Tensor) -> Tensor:
-        """The damped Gauss-Newton step (N, D); actions at a bound that push outwards are held."""
-        push = gradient[:, 6:]
-        held = ((codes.exp <= 0) & (push > 0)) | ((codes.exp >= self.limit) & (push < 0))
-        free = torch.cat([torch.ones_like(gradient[:, :6]), (~held).to(gradient)], 1)  # (N, D)
-        hessian = hessian + torch.diag_embed(damping[:, None] * hessian.diagonal(dim1=1, dim2=2))
-        hessian = hessian * free[:, :, None] * free[:, None] + torch.diag_embed(1 - free)
-        step: Tensor = torch.linalg.solve(hessian, -gradient * free)
-        return step
 
 
 def _moved(codes: FaceCodes, step: Tensor, limit: Tensor) -> FaceCodes:
