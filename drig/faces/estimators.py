@@ -39,7 +39,7 @@ def estimate(estimator: Estimator, portraits: Sequence[Portrait]) -> FaceCodes:
 
 def to_pictures(photos: NDArray[np.uint8]) -> Tensor:
     """Photos (N, H, W, 3) as estimators take them: (N, 3, H, W) in [0, 1]."""
-    return torch.from_numpy(photos).permute(0, 3, 1, 2) / 255
+    return torch.tensor(photos).permute(0, 3, 1, 2) / 255  # a copy: photos may not be writable
 
 
 def load_estimator(name: str, head: HeadModel) -> Estimator:
