@@ -1,7 +1,8 @@
 """What an album shows of a skin beyond the head's albedo: brows, lips, moles, a beard, also glasses.
 
 Each photo is unwrapped into the layout of the head's texture, divided by what the codes render there, and the photos'
-quotients are averaged (in logarithms) over those that see a texel: a factor on the albedo, the person's *detail*.
+quotients are averaged (in logarithms) over those that see a texel: a factor on the albedo, the person's *detail*. What
+one photo sees and the others do not, a cast shadow, gloss or a hand, counts little.
 Beyond the paper, whose coarse albedo leaves all of it to the network; for estimators whose codes explain a photo's
 colours, as `fit` does.
 
@@ -29,6 +30,8 @@ FURTHEST = 2.0
 """Logarithm of the most that a quotient is: beyond is something else than skin."""
 DOUBT = 0.1
 """Weight of the head's own albedo, beside 1 for a photo that sees a texel from the front."""
+DISAGREEING = 0.6
+"""Logarithm of a quotient over the other photos' at which a texel of a photo counts a quarter."""
 BEHIND = 0.02
 """Image NDC by which what is hidden lies behind what hides it, at least."""
 _DEPTH_SIZE = 256  # pixels of the picture that tells what is hidden
@@ -45,21 +48,27 @@ class Unwrapped:
 
     def detail(self) -> Tensor:
         """(1, 3, T, T) factor on the albedo by all photos, 1 where none sees anything."""
-        total, weight = self._sums()
-        return _factor(total, weight)
+        return _factor(self.quotient, self.weight)
 
     def detail_of_others(self) -> Tensor:
         """(N, 3, T, T) for each photo the factor by the others: as it will be for a photo that is not in the album."""
-        total, weight = self._sums()
-        return _factor(total - self.quotient * self.weight, weight - self.weight)
-
-    def _sums(self) -> tuple[Tensor, Tensor]:
-        return (self.quotient * self.weight).sum(0, keepdim=True), self.weight.sum(0, keepdim=True)
+        others = ~torch.eye(len(self.weight), dtype=torch.bool)
+        return torch.cat([_factor(self.quotient[rest], self.weight[rest]) for rest in others])
 
 
-def _factor(total: Tensor, weight: Tensor) -> Tensor:
-    """Rounded to half precision, in which it is kept."""
-    return (total / (weight + DOUBT)).exp().half().float()
+def _factor(quotient: Tensor, weight: Tensor) -> Tensor:
+    """(1, 3, T, T), rounded to half precision, in which it is kept."""
+    weight = weight * _agreement(quotient, weight)
+    mean = (quotient * weight).sum(0, keepdim=True) / (weight.sum(0, keepdim=True) + DOUBT)
+    return mean.exp().half().float()
+
+
+def _agreement(quotient: Tensor, weight: Tensor) -> Tensor:
+    """(N, 1, T, T) in (0, 1], Geman and McClure's weight: 1 where a photo is as the others, or is the only one."""
+    weighted = quotient * weight
+    others = weight.sum(0) - weight
+    apart = (weighted.sum(0) - weighted - quotient * others) / (others + DOUBT)
+    return (1 + (apart / DISAGREEING).square().mean(1, keepdim=True)) ** -2
 
 
 @torch.no_grad()

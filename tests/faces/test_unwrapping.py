@@ -82,6 +82,17 @@ def test_each_photo_is_left_out_of_its_own_detail(head: OpenHead, codes: FaceCod
     assert torch.equal(unwrap(head, codes[:1], shown[:1]).detail_of_others(), torch.ones(1, *painted.shape[1:]))
 
 
+def test_what_one_photo_sees_alone_counts_little(head: OpenHead, codes: FaceCodes, painted: Tensor) -> None:
+    codes = FaceCodes.cat([codes, codes])
+    shown = photos(head, codes, painted)
+    clean = unwrap(head, codes, shown).detail()
+    shown[0] //= 4  # a cast shadow
+    unwrapped = unwrap(head, codes, shown)
+    seen = (unwrapped.weight[1:].sum(0) > 1)[0]
+    off = (unwrapped.detail() / clean).log().abs()[0, :, seen].mean()
+    assert off < 0.03 < np.log(4) / len(codes) / 4  # a quarter of the mean's error
+
+
 def test_a_photo_of_something_else_is_bounded(head: OpenHead, codes: FaceCodes) -> None:
     for colour in (0, 255):
         detail = unwrap(head, codes, np.full((3, SIZE, SIZE, 3), colour, np.uint8)).detail()

@@ -21,10 +21,13 @@ from drig.data.records import Record, encode, records_of
 from drig.data.store import BufferStoreWriter
 from drig.data.synthetic import render_portrait, sample_person, sample_shot
 from drig.faces.codes import FaceCodes
-from drig.faces.estimators import Estimator, estimate, load_estimator
+from drig.faces.estimators import estimate, to_pictures
+from drig.faces.fit import Fit
 from drig.faces.likeness import NOBODY, Likeness
 from drig.faces.open_head import OpenHead
 from drig.faces.portraits import DETAIL, trusted_portrait
+from drig.faces.regressor import Regressor
+from drig.faces.unwrapping import unwrap
 from drig.randomness import numpy_generator
 from drig.training.base.detection import DetectorErrors, Floats
 
@@ -44,6 +47,8 @@ _AHEAD, _SHARD = 64, 256  # people that wait to be written; faces that a killed 
 
 Encoded = list[tuple[int, str, bytes]]
 """Size, key and record."""
+Reading = tuple[Likeness, FaceCodes]
+"""Of one photo."""
 
 
 def store_of(folder: Path, size: int) -> Path:
@@ -88,34 +93,43 @@ def render_person(index: int, sizes: Sequence[int]) -> Encoded:
         read.append(replace(trusted_portrait(portrait.image, DETAIL), landmarks=found))
     codes, landmarks = estimate(estimator, read), np.stack([portrait.landmarks for portrait in read])
     images = {size: np.stack([trusted_portrait(m.image, size).image for m in made]) for size in sizes}
-    likenesses = _likenesses(head, codes, np.stack([portrait.seen for portrait in read]))
+    readings = _readings(head, estimator, codes, np.stack([portrait.seen for portrait in read]))
     records = Encoded()
-    for knowledge, known in zip(KNOWLEDGE, likenesses, strict=True):
-        for photo, likeness in enumerate(known):
+    for knowledge, reading in zip(KNOWLEDGE, readings, strict=True):
+        for photo, (likeness, own) in enumerate(reading):
             for size in sizes:
                 key, image = _key(index, photo, knowledge), images[size][photo]
-                record = _record(head, likeness, key, codes[photo], image, landmarks[photo])
+                record = _record(head, likeness, key, own, image, landmarks[photo])
                 records.append((size, key, encode(record)))
     return records
 
 
-def _likenesses(head: OpenHead, codes: FaceCodes, photos: NDArray[np.uint8]) -> list[list[Likeness]]:
-    """For each of KNOWLEDGE what is known of the person in each of N photos (N, D, D, 3)."""
+def _readings(head: OpenHead, estimator: Fit, codes: FaceCodes, photos: NDArray[np.uint8]) -> list[list[Reading]]:
+    """For each of KNOWLEDGE what is known of the person in each of N photos (N, D, D, 3), and how each is then read.
+
+    As an editor does: who knows an album reads a photo again by it; what one photo shows is too little for that.
+    """
     count = len(photos)
     single = [Likeness.of_skins(head, codes[i : i + 1], photos[i : i + 1])[0] for i in range(count)]
+    one = single[1:] + single[:1]
     likeness, unwrapped = Likeness.of_skins(head, codes, photos)
-    others = [replace(likeness, skin_detail=detail) for detail in unwrapped.detail_of_others().split(1)]
-    return [[NOBODY] * count, single[1:] + single[:1], others]
+    shaped = likeness.shaped(likeness.own(head, codes))
+    again, _ = estimator.refit(to_pictures(photos), shaped, unwrapped.detail_of_others())
+    others = unwrap(head, again, photos).detail_of_others()
+    return [
+        [(NOBODY, codes[i]) for i in range(count)],
+        [(one[i], one[i].own(head, codes[i])) for i in range(count)],
+        [(replace(likeness, skin_detail=others[i : i + 1]), again[i]) for i in range(count)],
+    ]
 
 
 @torch.no_grad()
 def _record(
     head: OpenHead, likeness: Likeness, key: str, codes: FaceCodes, image: NDArray[np.uint8], landmarks: Floats
 ) -> Record:
-    """Of a portrait (S, S, 3) with the buffers of somebody of that likeness."""
-    own = likeness.own(head, codes)
-    buffers = likeness.buffers(head, own, own, len(image))
-    return records_of([key], image[None], landmarks[None], own, buffers)[0]
+    """Of a portrait (S, S, 3) with the buffers of somebody of that likeness, whose codes these are."""
+    buffers = likeness.buffers(head, codes, codes, len(image))
+    return records_of([key], image[None], landmarks[None], codes, buffers)[0]
 
 
 def _key(index: int, photo: int, knowledge: str) -> str:
@@ -128,9 +142,9 @@ def shows_detail(key: str) -> bool:
 
 
 @cache
-def _tools() -> tuple[OpenHead, Estimator, DetectorErrors]:
+def _tools() -> tuple[OpenHead, Fit, DetectorErrors]:
     head = OpenHead.load()
-    return head, load_estimator("fit", head), DetectorErrors.load()
+    return head, Fit(head, Regressor.load()), DetectorErrors.load()
 
 
 def _in_order(pool: ProcessPoolExecutor, todo: list[int], sizes: Sequence[int]) -> Iterator[Encoded]:
