@@ -76,6 +76,15 @@ def test_people_are_written_at_both_sizes_and_go_on(folder: Path, monkeypatch: p
     render(folder, range(2), workers=1, sizes=[64])
 
 
+def test_a_photo_is_read_again_by_what_an_album_shows(folder: Path) -> None:
+    store = BufferStore(store_of(folder, 64))
+    for photo in range(PHOTOS):
+        unknown, one, others = (store.read(f"person_000000/{photo:02d}/{known}").codes for known in KNOWLEDGE)
+        assert np.array_equal(unknown["pose"], one["pose"])
+        assert 0 < np.abs(others["pose"] - unknown["pose"]).max() < 0.1
+        assert np.abs(others["exp"] - unknown["exp"]).max() > 0.01
+
+
 def test_the_more_is_known_of_a_person_the_nearer_are_the_buffers(folder: Path) -> None:
     store = BufferStore(store_of(folder, 128))
     off = {}
