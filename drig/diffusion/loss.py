@@ -13,11 +13,12 @@ def p2_loss(
     With k = 1, the paper's, the weight is 1 - abar_t: nearly clean images, whose last details take most of the capacity
     and matter least, count little. With k = 0 it is the squared error of the image that the noise stands for, alike at
     all timesteps. eps, eps_hat (N, 3, H, W), t (N,) -> (N,) float32, the mean over an item's pixels; weighted by
-    `pixels` (N, 1, H, W) where these are given.
+    `pixels` (N, 1, H, W) in [0, 1] where these are given.
     """
     alpha_bar = schedule.at(t)
     weight = ((1 - alpha_bar) / (k * (1 - alpha_bar) + alpha_bar)).float()  # (N,)
     error = (eps.float() - eps_hat.float()).square()  # (N, 3, H, W)
     if pixels is None:
         return weight * error.mean(dim=(1, 2, 3))
-    return weight * (error.mean(dim=1, keepdim=True) * pixels).sum(dim=(1, 2, 3)) / pixels.sum(dim=(1, 2, 3))
+    total = (error.mean(dim=1, keepdim=True) * pixels).sum(dim=(1, 2, 3))
+    return weight * total / pixels.sum(dim=(1, 2, 3)).clamp(min=1)

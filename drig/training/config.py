@@ -39,6 +39,10 @@ class TrainingConfig:
     background_weight: float = 1.0
     """Weight in the loss of the pixels that the head does not cover, beside 1 for those that it does. 1 = the paper.
     Less, and a person's few photos are learnt for their face, not for their backgrounds."""
+    borrowed_codes: float = 0.0
+    """Share of the samples that have the global code of another photo of the data set (stage 2: of the same person); of
+    these the pixels beside the head do not count. 0 = the paper, whose codes may then tell what a photo's light and
+    expression were, and bring them into its edits."""
     gradient_clip: float | None = 1.0
     """Largest norm of the whole gradient; a longer one is scaled down to it. None = no limit."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -67,6 +71,8 @@ class TrainingConfig:
             self._require(name, getattr(self, name) > 0, "must be positive")
         self._require("p2_k", self.p2_k >= 0, "must be 0 or more")
         self._require("background_weight", self.background_weight > 0, "must be positive")
+        self._require("borrowed_codes", 0 <= self.borrowed_codes <= 1, "must be between 0 and 1")
+        self._require("borrowed_codes", not (self.borrowed_codes and self.train_encoder), "needs train_encoder false")
         self._require(
             "batch", self.batch > 1 or not self.train_encoder, "must be 2 or more for the encoder's BatchNorm"
         )
@@ -178,6 +184,8 @@ TRAINING_PRESETS = MappingProxyType(
             checkpoint_every=2_000,
         ),
         "tiny-stage2": _TINY_STAGE2,
-        "tiny-stage2-delta": replace(_TINY_STAGE2, delta_rank=8, learning_rate=3e-3, p2_k=0.0, background_weight=0.1),
+        "tiny-stage2-delta": replace(
+            _TINY_STAGE2, delta_rank=8, learning_rate=3e-3, p2_k=0.0, background_weight=0.1, borrowed_codes=0.5
+        ),
     }
 )

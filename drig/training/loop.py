@@ -153,7 +153,8 @@ class _Worker:
             logs.event("training_continued", folder=str(self.workdir), samples=state.samples_seen)
         # Loop
         forward = self._forward()
-        stream = SampleStream(self.dataset, self.dataset_size, self.objective.schedule.steps, config.seed)
+        steps = self.objective.schedule.steps
+        stream = SampleStream(self.dataset, self.dataset_size, steps, config.seed, config.borrowed_codes)
         codes = None if config.train_encoder else frozen_codes(state.rig, self.dataset, len(self.share))
         window = Window(stream.steps, self.device)
         self.objective.train()
@@ -260,9 +261,13 @@ class _Worker:
         return DistributedDataParallel(self.objective, device_ids=ids, broadcast_buffers=False)
 
     def _to_device(self, batch: Item, codes: Tensor | None) -> dict[str, Tensor]:
-        index = batch.pop("index")
+        index, code_of = batch.pop("index"), batch.pop("code_of")
         tensors = unpacked({name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()})
-        return tensors if codes is None else {**tensors, "code": codes[index.to(codes.device)]}
+        if codes is not None:
+            tensors["code"] = codes[code_of.to(codes.device)]
+        if self.config.borrowed_codes:
+            tensors["borrowed"] = (code_of != index).to(self.device)
+        return tensors
 
     def _agree(self, stop: bool) -> bool:
         """Whether any worker wants to stop."""

@@ -53,21 +53,35 @@ class Objective(nn.Module):
         return self
 
     def forward(
-        self, image: Tensor, buffers: Tensor, noise: Tensor, timestep: Tensor, code: Tensor | None = None
+        self,
+        image: Tensor,
+        buffers: Tensor,
+        noise: Tensor,
+        timestep: Tensor,
+        code: Tensor | None = None,
+        borrowed: Tensor | None = None,
     ) -> Tensor:
         """image, noise (N, 3, H, W), buffers (N, 9, H, W), timestep (N,) -> losses (N,) float32.
 
         `code` (N, Z): the photos' codes where they are known, otherwise the encoder runs on the clean photos.
+        `borrowed` (N,) bool: which codes are another photo's, that tells nothing of what is beside this one's head.
         """
         x_t = self.schedule.q_sample(image, timestep, noise)  # (N, 3, H, W)
         if code is None:
             code = self.encode(image)
         with self._autocast(image):
             predicted = self.rig.denoise(x_t, timestep, buffers, code)  # (N, 3, H, W)
-        pixels = None
-        if self.background_weight != 1:
-            pixels = self.background_weight + (1 - self.background_weight) * covered(buffers)  # (N, 1, H, W)
+        pixels = self._pixels(buffers, borrowed)
         return p2_loss(self.schedule, noise, predicted, timestep, k=self.p2_k, pixels=pixels)
+
+    def _pixels(self, buffers: Tensor, borrowed: Tensor | None) -> Tensor | None:
+        """(N, 1, H, W) weights of the pixels; None = all alike."""
+        if borrowed is None and self.background_weight == 1:
+            return None
+        beside = torch.full_like(buffers[:, :1, :1, :1], self.background_weight)  # (N, 1, 1, 1)
+        if borrowed is not None:
+            beside = beside.masked_fill(borrowed[:, None, None, None], 0)
+        return beside + (1 - beside) * covered(buffers)
 
     def encode(self, image: Tensor) -> Tensor:
         """image (N, 3, H, W) -> codes (N, Z)."""

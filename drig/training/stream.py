@@ -24,14 +24,18 @@ class SampleStream(Dataset[Item]):
     """`dataset` shuffled anew in every pass, each sample with a uniform timestep and its noise.
 
     stream[p] -> the dataset's item (`drig.data.items`), noise (3, H, W) standard normal, timestep in [0, steps), index
-    of the sample in the dataset. Positions are endless.
+    of the sample in the dataset, and code_of, that of the photo whose global code it has: another one's in a share
+    `borrowed` of the samples. Positions are endless.
     """
 
-    def __init__(self, dataset: Dataset[dict[str, Tensor]], size: int, steps: int, seed: int) -> None:
+    def __init__(
+        self, dataset: Dataset[dict[str, Tensor]], size: int, steps: int, seed: int, borrowed: float = 0.0
+    ) -> None:
         self.dataset = dataset
         self.size = size
         self.steps = steps
         self.seed = seed
+        self.borrowed = borrowed
         self._epoch, self._order = -1, np.arange(0)
 
     def __getitem__(self, position: int) -> Item:
@@ -41,7 +45,8 @@ class SampleStream(Dataset[Item]):
         timestep = int(torch.randint(self.steps, (), generator=generator))
         # PyTorch draws noise in a quarter of NumPy's time, which at 256 px was several times that of reading the face.
         noise = torch.randn(sample["image"].shape, generator=generator)
-        return {**sample, "noise": noise, "timestep": timestep, "index": index}
+        code_of = self.code_of(position)
+        return {**sample, "noise": noise, "timestep": timestep, "index": index, "code_of": code_of}
 
     def index(self, position: int) -> int:
         """Which sample of the data set is at a position."""
@@ -50,6 +55,15 @@ class SampleStream(Dataset[Item]):
             self._epoch, self._order = epoch, numpy_generator(self.seed, "order", epoch).permutation(self.size)
         return int(self._order[place])
 
+    def code_of(self, position: int) -> int:
+        """Which sample's photo gives the global code at a position."""
+        index = self.index(position)
+        if not self.borrowed or self.size == 1:
+            return index
+        generator = numpy_generator(self.seed, "code", position)
+        step = int(generator.integers(1, self.size))
+        return (index + step) % self.size if generator.random() < self.borrowed else index
+
     def resident_batch(self, dataset: ResidentDataset, first: int, size: int, share: range) -> Item:
         """The items at `share` of the `size` positions from `first` on, as a batch on the data set's device."""
         generator = torch_generator(self.seed, "batch", first, device=dataset.device)
@@ -57,8 +71,9 @@ class SampleStream(Dataset[Item]):
         shape = dataset.tensors["image"].shape[1:]
         noise = torch.randn(size, *shape, generator=generator, device=dataset.device)
         mine = slice(share.start, share.stop)
-        index = torch.tensor([self.index(first + place) for place in share])
-        return {**dataset.batch(index), "noise": noise[mine], "timestep": timesteps[mine], "index": index}
+        index, code_of = (torch.tensor([of(first + place) for place in share]) for of in (self.index, self.code_of))
+        batch = dataset.batch(index)
+        return {**batch, "noise": noise[mine], "timestep": timesteps[mine], "index": index, "code_of": code_of}
 
 
 def worker_batches(

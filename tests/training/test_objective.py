@@ -42,6 +42,21 @@ def test_the_background_may_count_less_than_the_head() -> None:
     torch.testing.assert_close(objective(**items), ((1 - alpha_bar) / alpha_bar).float() * mean)
 
 
+def test_a_borrowed_code_answers_for_the_head_alone() -> None:
+    items = batch()
+    items["buffers"][:, 3:6] = 0
+    items["buffers"][:, 5, :4] = 1
+    objective = Objective(small_rig(), train_encoder=False, autocast=None, p2_k=0, background_weight=0.25).eval()
+    alpha_bar = objective.schedule.at(items["timestep"])
+    error = items["noise"].square().mean(1)  # (N, H, W)
+    head, beside = error[:, :4].mean((1, 2)), error[:, 4:].mean((1, 2))
+    borrowed = torch.tensor([True, False, True, False])
+    expected = ((1 - alpha_bar) / alpha_bar).float() * head.where(borrowed, (head + 0.25 * beside) / 1.25)
+    torch.testing.assert_close(objective(**items, borrowed=borrowed), expected)
+    items["buffers"][0, 3:6] = 0  # no head to answer for
+    assert objective(**items, borrowed=borrowed)[0] == 0
+
+
 def test_a_frozen_encoder_is_in_eval_mode_and_has_no_gradient() -> None:
     objective = Objective(small_rig(), train_encoder=False, autocast=None).train()
     encoder = objective.rig.encoder

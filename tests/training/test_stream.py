@@ -23,7 +23,7 @@ def test_every_pass_is_a_new_order_of_the_whole_dataset(dataset: list[dict[str, 
 def test_an_item_carries_whatever_the_dataset_gives() -> None:
     packed = [{"image": torch.zeros(3, 8, 8, dtype=torch.uint8), "light": torch.ones(9, 3)}]
     item = stream_of(packed)[0]
-    assert item.keys() == {"image", "light", "noise", "timestep", "index"}
+    assert item.keys() == {"image", "light", "noise", "timestep", "index", "code_of"}
     assert item["image"].dtype == torch.uint8
     assert item["noise"].shape == (3, 8, 8)
     assert item["noise"].dtype == torch.float32
@@ -38,6 +38,19 @@ def test_an_item_depends_on_seed_and_position_alone(dataset: list[dict[str, Tens
         assert torch.equal(item["noise"], backwards[position]["noise"])
     assert not torch.equal(one[3]["noise"], stream_of(dataset, seed=1)[3]["noise"])
     assert not torch.equal(one[3]["noise"], one[3 + 6]["noise"])
+
+
+def test_codes_are_borrowed_from_other_photos(dataset: list[dict[str, Tensor]]) -> None:
+    def pairs(share: float, count: int = 6) -> list[tuple[int, int]]:
+        stream = SampleStream(dataset[:count], count, 1000, 0, share)  # type: ignore[arg-type]
+        return [(stream[position]["index"], stream[position]["code_of"]) for position in range(200)]
+
+    assert all(index == code for index, code in pairs(0))
+    assert 70 < sum(index != code for index, code in pairs(0.5)) < 130
+    assert pairs(0.5) == pairs(0.5)
+    assert all(index != code for index, code in pairs(1))
+    assert {code for index, code in pairs(1) if index == 2} == {0, 1, 3, 4, 5}
+    assert all(index == code for index, code in pairs(1, count=1))
 
 
 def test_timesteps_are_uniform_and_noise_is_standard_normal(dataset: list[dict[str, Tensor]]) -> None:
@@ -90,7 +103,7 @@ def test_a_resident_data_set_is_seen_in_the_same_order_whoever_shares_the_batche
     assert torch.cat([batch["index"] for batch in alone]).tolist() == order
     assert sorted(order[:12]) == list(range(12))
     for batch, one, other in zip(alone, first, second, strict=True):
-        assert batch.keys() == {"image", "buffers", "noise", "timestep", "index"}
+        assert batch.keys() == {"image", "buffers", "noise", "timestep", "index", "code_of"}
         for name, tensor in batch.items():
             assert torch.equal(tensor, torch.cat([one[name], other[name]]))
     for batch, again in zip(alone[3:], continued, strict=True):
