@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from xdist.scheduler import LoadScopeScheduling
 
 from drig import storage
 from tests.s3 import FaultyS3, new_bucket, running_s3, use
@@ -77,3 +78,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if "gpu" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+class _ByServers(LoadScopeScheduling):
+    """The tests of a file run in one process, and those of a room that share a Ray and other servers."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        room = nodeid.split("/")[1]
+        return room if room in ("deployments", "pipelines") else nodeid.partition("::")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> _ByServers:
+    return _ByServers(config, log)

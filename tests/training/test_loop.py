@@ -62,6 +62,7 @@ def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path: Path
 
 def test_an_interrupted_delta_is_resumed_bit_for_bit_and_is_all_that_is_kept(tmp_path: Path) -> None:
     changes: dict[str, Any] = {"train_encoder": False, "delta_rank": 2, "precision": "fp32", "micro_batch": 2}
+    changes["borrowed_codes"] = 0.5
     whole = run(tmp_path / "whole", **changes)
     with pytest.raises(Interrupted):
         run(tmp_path / "two", callbacks={"on_progress": interrupt_at(24)}, checkpoint_every=16, **changes)
