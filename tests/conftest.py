@@ -80,13 +80,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
 
 
-class _ByServers(LoadScopeScheduling):
-    """The tests of a file run in one process, and those of a room that share a Ray and other servers."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        room = nodeid.split("/")[1]
-        return room if room in ("deployments", "pipelines") else nodeid.partition("::")[0]
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
+    scheduler = LoadScopeScheduling(config, log)
+    scheduler._split_scope = _company
+    return scheduler
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> _ByServers:
-    return _ByServers(config, log)
+def _company(nodeid: str) -> str:
+    """Which tests run in the same process: those of a file, and those of a room that share a Ray and other servers."""
+    room = nodeid.split("/")[1]
+    return room if room in ("deployments", "pipelines") else nodeid.partition("::")[0]
