@@ -9,7 +9,7 @@ import torch
 from drig.editing import Editor
 from drig.faces.codes import FaceCodes
 from drig.faces.portraits import Portrait
-from drig.metrics import face_region, psnr
+from drig.metrics import psnr
 from drig.pictures import Picture, buffer_pictures, contact_sheet
 from drig.reading import Face
 
@@ -37,8 +37,8 @@ class OneEdit:
         """dB of the face, brows to chin, of before and after against the truth, where it is known."""
         if self.truth is None:
             return None
-        face = face_region(self.truth.landmarks, len(self.truth.image))
-        return psnr(self.before, self.truth.image, face), psnr(self.after, self.truth.image, face)
+        image, face = self.truth.image, self.truth.face
+        return psnr(self.before, image, face), psnr(self.after, image, face)
 
 
 @dataclass(frozen=True)

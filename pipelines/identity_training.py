@@ -25,6 +25,7 @@ from drig.editing import Editor
 from drig.errors import DrigError
 from drig.faces.codes import FaceCodes
 from drig.faces.identity_embedding import IdentityEmbedder
+from drig.faces.portraits import Portrait
 from drig.metrics import psnr, ssim
 from drig.personalization import album_dataset, fit_album, own_editor
 from drig.pictures import Picture, buffer_pictures, contact_sheet
@@ -44,7 +45,8 @@ TRAINING = "training"
 
 @dataclass(frozen=True, kw_only=True)
 class Quality:
-    """How close reconstructions come to photos that the training did not see: means over the photos."""
+    """How close the faces of reconstructions, brows to chin, come to those of photos that the training did not see:
+    means over the photos. Of a whole portrait most is background, which tells nothing of the person."""
 
     psnr: float
     """dB"""
@@ -72,7 +74,7 @@ class Comparison:
     live: int
     """Number of the one that was live."""
     live_psnr: float
-    """dB"""
+    """dB of the face"""
     own_psnr: float
 
     @property
@@ -173,7 +175,7 @@ def train_identity(
     shown = held or kept[:2]
     before = [editor.edit(faces[i]).image for i in shown]
     editor, known = editor.of_person([faces[i] for i in kept])
-    truth = [faces[i].portrait.image for i in held]
+    truth = [faces[i].portrait for i in held]
 
     def measure(weights: Path) -> float:
         person = own_editor(editor, weights)
@@ -286,7 +288,7 @@ def _compare(live: LiveVersion, own: Editor, album: Album, made: Mapping[int, Pi
     if other.size != own.size:
         return None
     faces = fit_album(other, album)  # as its own head and estimator see them
-    truth = [faces[i].portrait.image for i in unseen]
+    truth = [faces[i].portrait for i in unseen]
     theirs = quality([other.edit(faces[i]).image for i in unseen], truth)
     ours = quality([made[i] for i in unseen], truth)
     assert theirs is not None
@@ -300,13 +302,13 @@ def hold_out(photos: int, count: int) -> list[int]:
     return [int((i + 0.5) * photos / count) for i in range(count)]
 
 
-def quality(made: Sequence[Picture], truth: Sequence[Picture]) -> Quality | None:
+def quality(made: Sequence[Picture], truth: Sequence[Portrait]) -> Quality | None:
     """Means over the pictures whose truth is given; None for none."""
     if not truth:
         return None
-    pairs = list(zip(made, truth, strict=False))
+    pairs = [(picture, portrait.image, portrait.face) for picture, portrait in zip(made, truth, strict=False)]
     return Quality(
-        psnr=float(np.mean([psnr(m, t) for m, t in pairs])), ssim=float(np.mean([ssim(m, t) for m, t in pairs]))
+        psnr=float(np.mean([psnr(*pair) for pair in pairs])), ssim=float(np.mean([ssim(*pair) for pair in pairs]))
     )
 
 

@@ -75,8 +75,8 @@ class PersonalizeConfig:
     mirror: bool = True
     """Train on the photos' mirror images too: twice the album. false for a face that differs from side to side."""
     early_stop: int | None = None
-    """Measure the held-out photos every so many samples, and take the weights from before they got no better. None =
-    the whole budget."""
+    """Measure the faces of held-out photos every so many samples, and take the weights from before these got no better.
+    None = the whole budget."""
     minutes: float | None = None
     """Train each person for so long at most, and take the weights as they are then. None = the whole budget."""
     force: bool = False
@@ -348,7 +348,7 @@ def _base_weights(config: PersonalizeConfig, identities: Identities) -> Path:
 def report(results: Sequence[IdentityResult]) -> None:
     """Print a line a person. Raises DrigError if any of them failed, after the others have been told."""
     row = "{:<24} {:>7} {:>6} {:>8} {:>8} {:>14} {:>14}"
-    print(row.format("identity", "version", "photos", "samples", "seconds", "PSNR dB", "SSIM"))
+    print(row.format("identity", "version", "photos", "samples", "seconds", "face PSNR dB", "face SSIM"))
     for result in results:
         if result.error:
             print(f"{result.name:<24} failed: {result.error}")
@@ -361,8 +361,8 @@ def report(results: Sequence[IdentityResult]) -> None:
         print(row.format(result.name, *made, psnr, ssim))
         if (beside := result.beside_live) and beside.fell:
             print(
-                f"  version {beside.live} stays live: {beside.live_psnr:.2f} dB on {beside.photos} photos that neither "
-                f"was trained on, version {result.version} {beside.own_psnr:.2f} dB"
+                f"  version {beside.live} stays live: {beside.live_psnr:.2f} dB of the face on {beside.photos} photos "
+                f"that neither was trained on, version {result.version} {beside.own_psnr:.2f} dB"
             )
         for warning in result.album["warnings"]:
             print(f"  {warning}")

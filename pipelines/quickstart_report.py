@@ -55,7 +55,10 @@ def people_section(people: Sequence[IdentityResult], own_album: Album | None) ->
         photos = [str(person.album["trained_on"]), str(len(person.album["held_out"]))]
         rows.append([person.name, *photos, *numbers, f"{person.seconds:.0f}"])
         pictures.append((person.name, np.asarray(Image.open(Path(person.folder) / SHEET))))
-    text = "Reconstructions of photos that were held out, by stage 1 alone (before) and by the person's rig (after)."
+    text = (
+        "Reconstructions of photos that were held out, by stage 1 alone (before) and by the person's rig (after); "
+        "the numbers are of the face, brows to chin."
+    )
     if own_album is not None and own_album.rejects:
         text += f" Of your photos, rejected: {'; '.join(f'{k}: {why}' for k, why in own_album.rejects.items())}."
     return Section("Personalisation", text, table=rows, images=pictures)

@@ -63,7 +63,8 @@ class AlbumReport(BaseModel):
     """What the album doctor says, in words."""
     rejects: list[Rejected]
     before_psnr: float | None = None
-    """How near the base rig comes to photos that were not trained on, dB; left out where the album has too few."""
+    """How near the base rig comes to the face of photos that were not trained on, dB; left out where the album has too
+    few."""
     after_psnr: float | None = None
     """The same of the new identity."""
 

@@ -9,6 +9,7 @@ from PIL import Image
 from drig.errors import PhotoRejected
 from drig.faces.alignment import align, face_quad
 from drig.faces.landmarks import LandmarkDetector
+from drig.metrics import Mask, face_region
 
 DETAIL = 128
 """Least side in pixels of the pictures that estimators see. Of 64 px they are a quarter further off in light and twice
@@ -38,6 +39,11 @@ class Portrait:
     def seen(self) -> NDArray[np.uint8]:
         """What an estimator should look at: (D, D, 3) RGB."""
         return self.image if self.detail is None else self.detail
+
+    @property
+    def face(self) -> Mask:
+        """(S, S) what lies within the landmarks: brows to chin."""
+        return face_region(self.landmarks, len(self.image))
 
     def corners(self) -> NDArray[np.float64]:
         """(4, 2) where the portrait's corners lie in the photo, in pixels counted from its top-left corner: top-left,

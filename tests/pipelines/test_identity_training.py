@@ -16,6 +16,7 @@ from drig.editing import Editor
 from drig.errors import DrigError
 from drig.faces.estimators import load_estimator
 from drig.faces.head import load_head
+from drig.faces.portraits import Portrait
 from drig.personalization import fit_album
 from drig.training.config import TrainingConfig
 from pipelines.identity_training import IdentityResult, hold_out, quality, read_result, train_identity
@@ -86,7 +87,7 @@ def test_a_delta_is_the_person_over_the_base(base: Path, album: Path, tmp_path: 
     (held,) = result.album["held_out"]
     album_ = load_album(str(album), own.detector, 32)
     faces = dict(zip(album_.keys, fit_album(own, album_), strict=True))
-    again = quality([own.edit(faces[held]).image], [faces[held].portrait.image])
+    again = quality([own.edit(faces[held]).image], [faces[held].portrait])
     assert again is not None
     assert again.psnr == pytest.approx(result.after.psnr, abs=0.05)
 
@@ -221,9 +222,13 @@ def test_held_out_photos_are_spread_and_a_quarter_at_most(count: int, expected: 
     assert hold_out(10, count) == expected
 
 
-def test_quality_is_a_mean_over_photos() -> None:
-    black, grey = np.zeros((32, 32, 3), np.uint8), np.full((32, 32, 3), 51, np.uint8)
-    found = quality([grey, black, grey], [black, black + np.uint8(51)])
+def test_quality_is_of_the_face_and_a_mean_over_photos() -> None:
+    square = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]], np.float32)
+    black = Portrait(np.zeros((32, 32, 3), np.uint8), square, 1)
+    brighter = replace(black, image=black.image + np.uint8(51))
+    made = np.full((32, 32, 3), 255, np.uint8)
+    made[7:25, 7:25] = 51
+    found = quality([made, black.image, made], [black, brighter])
     assert found is not None
     assert found.psnr == pytest.approx(20 * np.log10(5))
-    assert quality([grey], []) is None
+    assert quality([made], []) is None

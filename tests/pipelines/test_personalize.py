@@ -318,4 +318,4 @@ def test_report_says_which_version_stayed_live(capsys: pytest.CaptureFixture[str
     beside = Comparison(photos=2, live=1, live_psnr=24.0, own_psnr=23.5)
     album = {"photos": 9, "warnings": [], "rejects": {}}
     report([IdentityResult(name="ann", version=3, album=album, beside_live=beside)])
-    assert "version 1 stays live: 24.00 dB on 2 photos" in capsys.readouterr().out
+    assert "version 1 stays live: 24.00 dB of the face on 2 photos" in capsys.readouterr().out
