@@ -1,6 +1,6 @@
-"""What choices of editing do: how many steps the sampler takes, and what of a person's skin is their own.
+"""What choices of editing do: how many steps the sampler takes, one or both ways round, and whose skin a person has.
 
-    python benchmarks/editing.py [--first 2] [--people 2] [--steps 4 8 20] [--folder runs/editing]
+    python benchmarks/editing.py [--first 2] [--people 2] [--steps 2 4 8 20] [--folder runs/editing]
 
 People of `drig evaluate`, personalised over the shipped base three times: with the mean skin of their album and the
 detail that its photos show (`drig.faces.likeness`), without this detail, and with every photo's own albedo, as in the
@@ -39,11 +39,14 @@ class OfShapes(Editor):
         self._likeness = Likeness(mean_shape=given.mean_shape)
 
 
-def measured(base: Editor, subject: Subject, folder: Path, steps: list[int]) -> dict[int, Row]:
-    """The means of a person's edits by number of steps."""
+def measured(
+    base: Editor, subject: Subject, folder: Path, steps: list[int], *, mirrored: bool = True
+) -> dict[int, Row]:
+    """The means of a person's edits by number of steps. mirrored: sampled both ways round."""
     delta, whole = TRAINING_PRESETS["tiny-stage2-delta"], TRAINING_PRESETS["tiny-stage2"]
     maker = Maker(base, subject, delta, whole, folder, mirror=True, steps=None, sampler="ddim")
     measures = Measures(base, [face.portrait for face in subject.album])
+    maker.editor(METHOD).mirrored = mirrored
     found = {}
     for count in steps:
         maker.steps = count
@@ -57,7 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--first", type=int, default=2, help="number of the first person")
     parser.add_argument("--people", type=int, default=2, help="how many")
-    parser.add_argument("--steps", type=int, nargs="+", default=[4, 8, 20], help="of the sampler")
+    parser.add_argument("--steps", type=int, nargs="+", default=[2, 4, 8, 20], help="of the sampler")
     parser.add_argument("--folder", type=Path, default=Path("runs/editing"), help="for what is trained")
     options = parser.parse_args()
     base = Editor.load(SHIPPED_BASE)
@@ -66,7 +69,11 @@ def main() -> None:
     for index in range(options.first, options.first + options.people):
         subject = synthetic_subject(base, index, album=20, unseen=12)
         folder = options.folder / subject.name
-        rows = {f"{count} steps": row for count, row in measured(base, subject, folder, options.steps).items()}
+        rows = {
+            f"{count} steps, {name}": row
+            for name, mirrored in (("both ways", True), ("one way", False))
+            for count, row in measured(base, subject, folder, options.steps, mirrored=mirrored).items()
+        }
         for name, kind in (("without detail", Editor), ("every photo's albedo", OfShapes)):
             editor = kind(base.rig, base.head, base.estimator)
             rows[f"{usual} steps, {name}"] = measured(editor, subject, folder / name, [usual])[usual]

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from drig.both_ways import MIRRORED, BothWays
 from drig.data.photos import Photo, to_network, to_photo
 from drig.diffusion.deltas import Delta, attached, content_hash, is_delta, load_delta, merged, save_delta
 from drig.diffusion.network import Rig
@@ -62,6 +63,7 @@ class Editor:
         likeness: of the person whose rig it is.
         delta: what makes `rig`, its base, the person's.
         follows_skin: the rig, or its base, has learnt from buffers that show the detail of people's skin.
+        mirrored: it has learnt from mirror images as from photos; it then samples both ways round (`drig.both_ways`).
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Editor:
         likeness: Likeness = NOBODY,
         delta: Delta | None = None,
         follows_skin: bool = False,
+        mirrored: bool = False,
         device: str = "cpu",
     ) -> None:
         if device == "cpu":
@@ -83,6 +86,7 @@ class Editor:
         self.likeness = likeness
         self.delta = delta
         self.follows_skin = follows_skin
+        self.mirrored = mirrored
         self._reader = FaceReader(head, estimator)
         self.detector = self._reader.detector
 
@@ -111,13 +115,19 @@ class Editor:
             estimator,
             likeness=Likeness.of_tensors(loaded.tensors),
             follows_skin=loaded.metadata.get(FOLLOWS_SKIN, False),
+            mirrored=loaded.metadata.get(MIRRORED, False),
             device=device,
         )
 
     def save(self, path: Path) -> None:
         """Everything `load` needs in one safetensors file, of a delta all but its base; whole or not at all."""
         tensors = self.likeness.tensors()
-        metadata = {"head": self.head.name, "estimator": self.estimator.name, FOLLOWS_SKIN: self.follows_skin}
+        metadata = {
+            "head": self.head.name,
+            "estimator": self.estimator.name,
+            FOLLOWS_SKIN: self.follows_skin,
+            MIRRORED: self.mirrored,
+        }
         if self.delta is None:
             save_weights(path, self.rig, tensors, metadata)
         else:
@@ -139,6 +149,7 @@ class Editor:
         person = copy.copy(self)
         person.delta = loaded.delta.to(self.device).requires_grad_(False)
         person.likeness = Likeness.of_tensors(loaded.tensors)
+        person.mirrored = loaded.metadata.get(MIRRORED, False)
         return person
 
     @cached_property
@@ -281,7 +292,13 @@ class Editor:
         """
         noise = _noise(seed, self.size).expand(len(portraits), -1, -1, -1)
         with merged(self.rig, self.delta):
-            return _sample(self.rig, buffers, portraits, noise, steps=steps, sampler=sampler, on_step=on_step)
+            return _sample(self, buffers, portraits, noise, steps=steps, sampler=sampler, on_step=on_step)
+
+    def samples_with(self, other: "Editor") -> bool:
+        """Whether edits of both can be one batch: of one rig, all of deltas or all of the rig itself, and alike."""
+        return (
+            self.rig is other.rig and (self.delta is None) == (other.delta is None) and self.mirrored == other.mirrored
+        )
 
 
 @dataclass(frozen=True)
@@ -310,24 +327,26 @@ def edit_together(
 
     Each gets the picture that it gets alone, but for the rounding of sums in another order.
     on_step: as of `Editor.edit`, with the pictures (N, 3, S, S) of all.
+    Raises DrigError where they cannot be one batch (`Editor.samples_with`).
     """
-    rig, deltas = plans[0].editor.rig, [plan.editor.delta for plan in plans]
-    noise = torch.cat([_noise(plan.seed, rig.config.size) for plan in plans])  # (N, 3, S, S)
+    editors = [plan.editor for plan in plans]
+    if not all(editor.samples_with(editors[0]) for editor in editors):
+        raise DrigError("edits of different rigs, or of deltas and of the base itself: sample these apart")
+    noise = torch.cat([_noise(plan.seed, plan.editor.size) for plan in plans])  # (N, 3, S, S)
     buffers = torch.stack([plan.buffers for plan in plans])
-    with _persons(rig, deltas):
+    with _persons(editors):
         portraits = [plan.portrait for plan in plans]
-        images = _sample(rig, buffers, portraits, noise, steps=steps, sampler=sampler, on_step=on_step)
+        images = _sample(editors[0], buffers, portraits, noise, steps=steps, sampler=sampler, on_step=on_step)
     return [Edit(image, plan.buffers, plan.codes, plan.warnings) for image, plan in zip(images, plans, strict=True)]
 
 
-def _persons(rig: Rig, deltas: Sequence[Delta | None]) -> AbstractContextManager[None]:
-    """Within the block, sample i of a batch is of delta i. Raises DrigError where only some of them are None."""
-    if all(delta is deltas[0] for delta in deltas):
-        return merged(rig, deltas[0])
-    given = [delta for delta in deltas if delta is not None]
-    if len(given) < len(deltas):
-        raise DrigError("a batch of deltas and of the base itself: sample these apart")
-    return attached(rig, given)
+def _persons(editors: Sequence[Editor]) -> AbstractContextManager[None]:
+    """Within the block, sample i of a batch is of editor i's delta; its mirror image, if there is one, too."""
+    first = editors[0]
+    if all(editor.delta is first.delta for editor in editors):
+        return merged(first.rig, first.delta)
+    deltas = [editor.delta for editor in editors if editor.delta is not None]
+    return attached(first.rig, deltas * 2 if first.mirrored else deltas)
 
 
 def _noise(seed: int, size: int) -> Tensor:
@@ -336,7 +355,7 @@ def _noise(seed: int, size: int) -> Tensor:
 
 
 def _sample(
-    rig: Rig,
+    editor: Editor,
     buffers: Tensor,
     portraits: Sequence[np.ndarray],
     noise: Tensor,
@@ -346,9 +365,10 @@ def _sample(
     on_step: Callable[[int, int, Tensor], None] | None,
 ) -> Photo:
     """Buffers (N, 9, S, S), N portraits and noise (N, 3, S, S) -> (N, S, S, 3) uint8."""
-    solve, device = find_sampler(sampler), next(rig.parameters()).device
-    steps = rig.config.steps if steps is None else steps
-    photos = torch.stack([to_network(_resized(portrait, rig.config.size)) for portrait in portraits]).to(device)
+    solve, device = find_sampler(sampler), editor.device
+    rig = BothWays(editor.rig) if editor.mirrored else editor.rig
+    steps = editor.rig.config.steps if steps is None else steps
+    photos = torch.stack([to_network(_resized(portrait, editor.size)) for portrait in portraits]).to(device)
     dtype = autocast_dtype("auto", device)
     with torch.autocast(device.type, dtype, enabled=dtype is not None):
         codes = rig.encode(photos)

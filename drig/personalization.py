@@ -43,14 +43,17 @@ def album_dataset(editor: Editor, faces: Sequence[Face], *, mirror: bool) -> Dat
     return with_mirror_images(items) if mirror else items
 
 
-def own_editor(base: Editor, weights: Path) -> Editor:
-    """The editor of what training over `base` left, with the person whom `base` had meanwhile."""
+def own_editor(base: Editor, weights: Path, *, mirror: bool) -> Editor:
+    """The editor of what training over `base` left, with the person whom `base` had meanwhile.
+
+    mirror: it was trained on mirror images, too.
+    """
     if is_delta(weights):
         own = base.personalised(weights)
     else:
         rig, device = load_weights(weights).rig, str(base.device)
         own = Editor(rig, base.head, base.estimator, follows_skin=base.follows_skin, device=device)
-    own.likeness = base.likeness
+    own.likeness, own.mirrored = base.likeness, mirror
     return own
 
 

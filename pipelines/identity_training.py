@@ -178,7 +178,7 @@ def train_identity(
     truth = [faces[i].portrait for i in held]
 
     def measure(weights: Path) -> float:
-        person = own_editor(editor, weights)
+        person = own_editor(editor, weights, mirror=mirror)
         found = quality([person.edit(faces[i]).image for i in held], truth)
         assert found is not None
         return found.psnr
@@ -192,7 +192,7 @@ def train_identity(
         else:
             result = train_to(training.samples)
     assert result.weights is not None
-    own = own_editor(editor, result.weights)
+    own = own_editor(editor, result.weights, mirror=mirror)
     own.save(folder / WEIGHTS)
     after = [own.edit(faces[i]).image for i in shown]
     save_png(folder / SHEET, _sheet(own, [faces[i] for i in shown], [album.keys[i] for i in shown], before, after))

@@ -23,6 +23,7 @@ from torch.utils.data import Dataset, Subset
 
 from drig import config as configs
 from drig import storage
+from drig.both_ways import MIRRORED
 from drig.data.items import Item
 from drig.data.mirroring import with_mirror_images
 from drig.data.resident import ResidentDataset
@@ -395,7 +396,7 @@ def _local_store(place: str, *, copy: bool) -> Path:
 def _publish(job: Job, weights: Path) -> None:
     """Put the trained rig where users find it, with what it knows of the physical layer that it was trained with."""
     loaded, start = load_weights(weights), job.config.start
-    metadata = {**loaded.metadata, "head": job.kind.head, "estimator": job.kind.estimator}
+    metadata = {**loaded.metadata, "head": job.kind.head, "estimator": job.kind.estimator, MIRRORED: job.config.mirror}
     if start is not None and _weights_at(start).metadata.get(FOLLOWS_SKIN):  # it stays able to
         metadata[FOLLOWS_SKIN] = True
     complete = weights.with_name("complete.safetensors")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from drig.both_ways import MIRRORED
 from drig.data.photos import Photo, read_photo, to_network
 from drig.diffusion.deltas import Delta, save_delta
 from drig.diffusion.network import Rig, RigConfig
@@ -228,8 +229,9 @@ def test_a_portrait_read_for_a_larger_rig_is_reduced(editor: Editor, photos: lis
     assert np.array_equal(edits[0], edits[1])
 
 
+@pytest.mark.parametrize("mirrored", [False, True])
 def test_edits_sampled_together_are_those_sampled_alone(
-    editor: Editor, photos: list[Photo], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    editor: Editor, photos: list[Photo], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mirrored: bool
 ) -> None:
     """Of different people over one base, with seeds and poses of their own."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict)  # in bfloat16 rounding is seen
@@ -239,7 +241,8 @@ def test_edits_sampled_together_are_those_sampled_alone(
         delta = Delta.start(editor.rig, 4, torch.Generator().manual_seed(seed))
         for parameter in delta.parameters():
             parameter.data += 0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(seed))
-        save_delta(tmp_path / "delta.safetensors", delta, {}, {"head": "open", "estimator": "fit"})
+        metadata = {"head": "open", "estimator": "fit", MIRRORED: mirrored}
+        save_delta(tmp_path / "delta.safetensors", delta, {}, metadata)
         people.append(editor.personalised(tmp_path / "delta.safetensors"))
     plans = [person.plan(face, controls=Controls(yaw=10 * i), seed=i) for i, person in enumerate([*people, people[0]])]
     together = edit_together(plans, steps=STEPS)
@@ -251,3 +254,19 @@ def test_edits_sampled_together_are_those_sampled_alone(
     assert np.abs(together[0].image.astype(int) - together[2].image).mean() > 3
     with pytest.raises(DrigError, match="apart"):
         edit_together([plans[0], editor.plan(face)], steps=STEPS)
+    people[0].mirrored = not mirrored
+    with pytest.raises(DrigError, match="apart"):
+        edit_together(plans[:2], steps=STEPS)
+
+
+def test_who_has_learnt_mirror_images_samples_both_ways_round(
+    editor: Editor, photos: list[Photo], tmp_path: Path
+) -> None:
+    """And says so in its file."""
+    source, pictures = editor.read(photos[0], aligned=True), []
+    for mirrored in (False, True):
+        saved = Editor(editor.rig, editor.head, editor.estimator, mirrored=mirrored)
+        saved.save(tmp_path / "weights.safetensors")
+        pictures.append(Editor.load(tmp_path / "weights.safetensors").edit(source, steps=STEPS).image.astype(int))
+    assert np.array_equal(pictures[0], editor.edit(source, steps=STEPS).image)
+    assert np.abs(pictures[0] - pictures[1]).mean() > 1

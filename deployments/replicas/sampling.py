@@ -147,13 +147,12 @@ def _plan(waiting: _Waiting) -> "Plan | None":
 def _of_one_rig(
     planned: "Sequence[tuple[_Waiting, Plan]]",
 ) -> "tuple[list[tuple[_Waiting, Plan]], list[tuple[_Waiting, Plan]]]":
-    """Those that share the first one's rig, all deltas or all the rig itself; and the others."""
+    """Those that can be one batch with the first, and the others."""
     first = planned[0][1].editor
     together: list[tuple[_Waiting, Plan]] = []
     others: list[tuple[_Waiting, Plan]] = []
     for waiting, plan in planned:
-        same = plan.editor.rig is first.rig and (plan.editor.delta is None) == (first.delta is None)
-        (together if same else others).append((waiting, plan))
+        (together if plan.editor.samples_with(first) else others).append((waiting, plan))
     return together, others
 
 

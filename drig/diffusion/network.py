@@ -74,8 +74,8 @@ class RigConfig:
 
     @property
     def steps(self) -> int:
-        """Of the sampler, where nobody says how many: 20 as in the paper. Corrections are no better for more than 8."""
-        return 20 if self.prediction == "noise" else 8
+        """Of the sampler, where nobody says how many: 20 as in the paper. Corrections are no better for more than 4."""
+        return 20 if self.prediction == "noise" else 4
 
     @property
     def unet_shape(self) -> UNetShape:

@@ -36,7 +36,8 @@ class Method:
     whole: bool = False
     """It trains a whole rig instead of a delta."""
     plain: bool = False
-    """Of the source's skin it knows the codes alone, though its rig follows more."""
+    """As in the paper: of the source's skin it knows the codes alone, though its rig follows more, and it is sampled
+    one way round."""
     rendered: bool = False
     """It trains nothing: its answers are the edited buffers, of the person whom the album shows."""
     told: bool = False
@@ -163,6 +164,10 @@ class Maker:
         return self._editors[method]
 
     def _made(self, method: str, learns: Method) -> Editor:
+        if learns.plain:
+            plain = copy.copy(self.base)
+            plain.mirrored = False
+            return plain
         if learns.photos == 0:
             return self.base
         if learns.rendered:
@@ -175,4 +180,4 @@ class Maker:
         rig = copy.deepcopy(editor.rig) if learns.whole else editor.rig
         result = train(self.whole if learns.whole else self.training, rig, dataset, workdir=self.folder / method)
         assert result.weights is not None, "nothing asks the training to stop early"
-        return own_editor(editor, result.weights)
+        return own_editor(editor, result.weights, mirror=self.mirror)

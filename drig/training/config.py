@@ -184,6 +184,13 @@ TRAINING_PRESETS = MappingProxyType(
             checkpoint_every=2_000,
         ),
         "tiny-stage2": _TINY_STAGE2,
-        "tiny-stage2-delta": replace(_TINY_STAGE2, delta_rank=8, learning_rate=3e-3, p2_k=0.0, background_weight=0.1),
+        "tiny-stage2-delta": replace(
+            _TINY_STAGE2,
+            delta_rank=8,
+            learning_rate=3e-3,
+            p2_k=0.0,
+            background_weight=0.1,
+            borrowed_codes=0.1,
+        ),
     }
 )

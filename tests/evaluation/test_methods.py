@@ -31,6 +31,13 @@ def test_a_rig_answers_as_the_editor_edits(maker: Maker, editor: Editor, subject
         assert np.abs(made.astype(int) - edited.image).max() <= 1
 
 
+def test_the_papers_baseline_is_sampled_one_way_round(maker: Maker, editor: Editor) -> None:
+    assert maker.editor("base") is editor
+    editor.mirrored = True
+    assert not maker.editor("plain_base").mirrored
+    editor.mirrored = False
+
+
 def test_each_way_to_personalise_learns_from_its_own_album(maker: Maker, editor: Editor) -> None:
     before = {name: tensor.clone() for name, tensor in editor.rig.state_dict().items()}
     answers = {method: np.stack(maker.answers(method)) for method in ("base", *TRAINED)}

@@ -215,6 +215,7 @@ def test_when_time_is_up_the_weights_of_then_are_taken(
 def test_mirror_images_are_trained_on_too(base: Path, album: Path, tmp_path: Path) -> None:
     results = [run(base, album, tmp_path / str(mirror), mirror=mirror) for mirror in (False, True)]
     assert results[0].metrics["loss"] != results[1].metrics["loss"]
+    assert [Editor.load(tmp_path / f"{mirror}/weights.safetensors").mirrored for mirror in (False, True)] == [0, 1]
 
 
 @pytest.mark.parametrize(("count", "expected"), [(0, []), (1, [5]), (2, [2, 7]), (9, [2, 7])])

@@ -14,6 +14,7 @@ import torch
 
 from drig import config as configs
 from drig import storage
+from drig.both_ways import MIRRORED
 from drig.data.photos import read_photo
 from drig.data.store import StoreDataset
 from drig.diffusion.network import Rig
@@ -93,11 +94,14 @@ def test_starts_from_weights_that_say_what_the_rig_is(config: Stage1Config, tmp_
     for name, tensor in before.state_dict().items():
         torch.testing.assert_close(after.state_dict()[name], tensor, atol=1e-6, rtol=0)
     assert FOLLOWS_SKIN not in load_weights(Path(start)).metadata  # nothing in the store has taught it that
+    assert not load_weights(Path(start)).metadata[MIRRORED]
     loaded = load_weights(Path(start))
     save_weights(tmp_path / "able.safetensors", loaded.rig, metadata={**loaded.metadata, FOLLOWS_SKIN: True})
-    able = replace(other, storage=str(tmp_path / "able"), start=str(tmp_path / "able.safetensors"))
+    able = replace(other, storage=str(tmp_path / "able"), start=str(tmp_path / "able.safetensors"), mirror=True)
     run_here(able, QuietBoard())
-    assert load_weights(Path(able.storage) / "weights.safetensors").metadata[FOLLOWS_SKIN]
+    metadata = load_weights(Path(able.storage) / "weights.safetensors").metadata
+    assert metadata[FOLLOWS_SKIN]
+    assert metadata[MIRRORED]
     with pytest.raises(DrigError, match="holds portraits of 32 px and the network is for 64 px"):
         fit(replace(config, storage=str(tmp_path / "third"), start=str(_weights_of_64_px(tmp_path))))
 

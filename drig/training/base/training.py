@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import Subset
 from tqdm import tqdm
 
+from drig.both_ways import MIRRORED
 from drig.data.store.reading import PackedDataset
 from drig.diffusion.network import RIG_PRESETS, Rig
 from drig.diffusion.weights import load_weights, save_weights
@@ -86,7 +87,8 @@ def settings(
 def _publish(weights: Path, base: Path, people: int) -> Path:
     """The weights for drig's users, with the names of the physical layer that they were trained with."""
     loaded = load_weights(weights)
-    metadata = {**loaded.metadata, "head": "open", "estimator": "fit", FOLLOWS_SKIN: True, "people": people}
+    physical = {"head": "open", "estimator": "fit", FOLLOWS_SKIN: True}
+    metadata = {**loaded.metadata, **physical, MIRRORED: True, "people": people}
     save_weights(base, loaded.rig, loaded.tensors, metadata, half=True)
     return base
 

@@ -42,8 +42,10 @@ class WaitingEditor:
     """Edits wait for it before their first step."""
 
     def __init__(self, rig: object, delta: object = None) -> None:
-        self.rig, self.delta = rig, delta
+        self.rig, self.delta, self.mirrored = rig, delta, False
         self.head = SimpleNamespace(name="open")
+
+    samples_with = drig.editing.Editor.samples_with
 
     @classmethod
     def load(cls, weights: Path, *, device: str) -> "WaitingEditor":

@@ -117,7 +117,9 @@ def test_a_part_of_the_training_leaves_a_base_and_its_losses(folder: Path, monke
     first = training.train_part(folder / "first", store_of(folder, 64), 1, 64, config, None, "cpu")
     loaded = load_weights(first)
     assert (loaded.metadata["head"], loaded.metadata["estimator"], loaded.metadata["people"]) == ("open", "fit", 1)
-    assert Editor.load(first).follows_skin
+    editor = Editor.load(first)
+    assert editor.follows_skin
+    assert editor.mirrored
     assert len((folder / "first" / training.CURVE).read_text().splitlines()) == 2
     later = training.settings(8, None, fresh=False, compiled=False, seed=1, device="cpu")
     second = training.train_part(folder / "second", store_of(folder, 64), 2, 64, later, first, "cpu")
