@@ -29,18 +29,23 @@ class Served:
 
 def edits_section(sheets: Sequence[EditSheet]) -> Section:
     """Every edit, and how far it is from the truth where that is known."""
-    rows = [["person", "edit", "PSNR of the face to the true answer, stage 1 alone", "personalised"]]
-    for sheet in sheets:
-        for made in sheet.edits:
-            if (values := made.psnr()) is not None:
-                rows.append([sheet.identity, made.mode, *(f"{value:.2f} dB" for value in values)])
+    found = [(sheet.identity, made.mode, values) for sheet in sheets for made in sheet.edits if (values := made.psnr())]
+    rows = [[name, mode, *_in_db(values)] for name, mode, values in found]
+    if found:
+        means = [float(np.mean(each)) for each in zip(*(values for *_, values in found), strict=True)]
+        columns = ["person", "edit", "PSNR of the face to the true answer, stage 1 alone", "personalised"]
+        rows = [columns, *rows, ["all", "mean", *_in_db(means)]]
     return Section(
         "Edits",
         "Each row takes one thing (light, expression or pose) from another photo of the person. Neither photo was in "
         "the training of the column 'stage 1 alone'; the source, where photos were held out, was in no training.",
-        table=rows if len(rows) > 1 else (),
+        table=rows,
         images=[(sheet.identity, sheet.picture) for sheet in sheets],
     )
+
+
+def _in_db(values: Sequence[float]) -> list[str]:
+    return [f"{value:.2f} dB" for value in values]
 
 
 def people_section(people: Sequence[IdentityResult], own_album: Album | None) -> Section:
@@ -50,7 +55,7 @@ def people_section(people: Sequence[IdentityResult], own_album: Album | None) ->
     for person in people:
         numbers = ["-"] * 4  # of an album too small to hold photos out
         if person.before and person.after:
-            numbers = [f"{person.before.psnr:.2f} dB", f"{person.after.psnr:.2f} dB"]
+            numbers = _in_db((person.before.psnr, person.after.psnr))
             numbers += [f"{person.before.ssim:.3f}", f"{person.after.ssim:.3f}"]
         photos = [str(person.album["trained_on"]), str(len(person.album["held_out"]))]
         rows.append([person.name, *photos, *numbers, f"{person.seconds:.0f}"])
