@@ -7,27 +7,14 @@ the mirror image of what it makes of the other. It nearly is; the mean of the tw
 Shapes: N batch, H W pixels, Z width of the global code.
 """
 
-from typing import Protocol
-
 import torch
 from torch import Tensor
 
 from drig.data.mirroring import mirror_image
+from drig.diffusion.network import Rig
 
 MIRRORED = "mirrored"
 """What weights' metadata say of rigs that learnt from mirror images, too: their edits are sampled both ways round."""
-
-
-class Network(Protocol):
-    """What there is to be turned round of a rig."""
-
-    def encode(self, photo: Tensor) -> Tensor:
-        """(N, 3, H, W) in [-1, 1] -> (N, Z)."""
-        ...
-
-    def denoise(self, x_t: Tensor, t: Tensor, buffers: Tensor, code: Tensor) -> Tensor:
-        """x_t (N, 3, H, W), t (N,), buffers (N, 9, H, W), code (N, Z) -> the noise in x_t (N, 3, H, W)."""
-        ...
 
 
 class BothWays:
@@ -36,7 +23,7 @@ class BothWays:
     A batch of N is one of 2 N for the rig: the mirror images come after the pictures.
     """
 
-    def __init__(self, rig: Network) -> None:
+    def __init__(self, rig: Rig) -> None:
         self.rig = rig
 
     def encode(self, photo: Tensor) -> Tensor:
