@@ -79,9 +79,7 @@ def test_the_guide_follows_a_light_that_is_dragged(opened: Visit, server: Rehear
     assert asked[-1]["controls"] == last_edit(server)["controls"]  # the newest wins
     assert len(asked) > 1
     assert server.previews == [0, 1]  # and waits until the one before is there
-    assert (
-        len(server.bodies("/v1/edits:stream")) < 10
-    )  # of 40 steps; where the hand rested, as on a busy machine it does
+    assert len(server.bodies("/v1/edits:stream")) < 10  # of 40 steps: only where the hand rests
     shown = opened.page.locator("#strip li").count()
     opened.page.get_by_role("slider", name="Intensity").fill("1.5")
     opened.page.get_by_role("radio", name="Candle").check(force=True)
