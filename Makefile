@@ -11,9 +11,9 @@ export RAY_AUTH_MODE ?= disabled
 quickstart: $(READY)  ## photos in, an edited portrait out: the whole system on this machine
 	$(BIN)/drig quickstart $(ARGS)
 
-# Two processes of one thread each: more threads than processors wait for one another.
+# Two processes of one thread each: more threads than processors wait for one another. A file's tests share its servers.
 test: $(READY)  ## every test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check .

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from xdist.scheduler import LoadScopeScheduling
 
 from drig import storage
 from tests.s3 import FaultyS3, new_bucket, running_s3, use
@@ -73,25 +72,14 @@ def synthetic_people(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+_LONGEST = ("pipelines", "deployments")
+"""Rooms whose files take minutes: begun last, one of them would be waited for alone."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    rooms = Path(__file__).parent
+    items.sort(key=lambda item: item.path.relative_to(rooms).parts[0] not in _LONGEST)
     if not torch.cuda.is_available():
         for item in items:
             if "gpu" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
-    scheduler = LoadScopeScheduling(config, log)
-    scheduler._split_scope = _company
-    return scheduler
-
-
-_WITHOUT_RAY = frozenset({"tests/pipelines/test_identity_training.py"})
-"""Files that would only make the longest room longer."""
-
-
-def _company(nodeid: str) -> str:
-    """Which tests run in the same process: those of a file, and those of a room that share a Ray and other servers."""
-    file = nodeid.partition("::")[0]
-    room = file.split("/")[1]
-    return room if room in ("deployments", "pipelines") and file not in _WITHOUT_RAY else file

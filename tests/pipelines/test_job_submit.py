@@ -317,7 +317,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + JOB_S
     while not condition():
         assert time.monotonic() < deadline, f"did not come true within {JOB_S} s"
-        time.sleep(0.1)
+        time.sleep(0.5)  # each look costs the server or S3 some work of the processors that the job needs
 
 
 def free_ports(count: int) -> list[int]:
