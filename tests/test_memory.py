@@ -27,4 +27,5 @@ def faults(how: str) -> int:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc's allocator that is asked")
 def test_freed_memory_is_not_asked_for_again() -> None:
-    assert faults("reuse") < faults("plain") / 20
+    # Of ten blocks at most one is new, as where the first ones happened to lie badly.
+    assert faults("reuse") < faults("plain") / 8

@@ -232,7 +232,7 @@ def has_checkpoint(place: str) -> bool:
 
 def test_a_person_goes_on_after_ray_job_stop_on_another_machine(lab: Lab, base: Path) -> None:
     """One that has nothing of what the first had on its disk."""
-    training = replace(TRAINING, samples=1600, checkpoint_every=80)
+    training = replace(TRAINING, samples=800, checkpoint_every=80)
     config = PersonalizeConfig(
         albums=(f"ann={lab.bucket}/photos",),
         storage=f"{lab.bucket}/people",
@@ -253,7 +253,7 @@ def test_a_person_goes_on_after_ray_job_stop_on_another_machine(lab: Lab, base: 
     work.rename(work.with_name("lost"))
     status, told = lab.submit(command).end()
     assert status == JobStatus.SUCCEEDED, told
-    assert json.loads(storage.read_bytes(f"{person}/result.json"))["samples"] == 1600
+    assert json.loads(storage.read_bytes(f"{person}/result.json"))["samples"] == 800
     assert not storage.exists(f"{person}/training")
     assert last_event(worker_logs(lab), "training_continued")["samples"] >= 80
     assert last_event(worker_logs(lab), "identity_finished")["identity"] == "ann"
