@@ -7,6 +7,7 @@ Ray (the quickstart, the tests) it uses what is there.
 
 import logging
 import os
+import signal
 import socket
 import sys
 import threading
@@ -68,6 +69,10 @@ def ray_cluster(config: ClusterConfig) -> Iterator[None]:
     else:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # a Ray of its own listens on this machine only
     _connect(config, address)
+    if threading.current_thread() is threading.main_thread():
+        # Before this handler, which raises SystemExit, Ray's library has put one that prints a stack and aborts after
+        # 3 s whatever is still being cleaned up.
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
     try:
         yield
     finally:

@@ -142,6 +142,7 @@ class Person:
 def evaluate(config: EvaluateConfig) -> Result:
     """Evaluate, or go on with it. Raises DrigError for unusable input, and where nobody could be evaluated."""
     config = dataclasses.replace(config, out=absolute(config.out), base=Path(absolute(config.base)))
+    earlier = read_summary(config.against) if config.against else {}
     open_run(config.out, config, changeable=_CHANGEABLE)
     editor = Editor.load(config.base)
     album = None
@@ -160,9 +161,8 @@ def evaluate(config: EvaluateConfig) -> Result:
         [table.assign(real=person.real, folder=person.name) for person, table in tables.items()], ignore_index=True
     )
     summary, real = (summarise(rows[rows["real"] == flag]) for flag in (False, True))
-    found = list(changes(summary, read_summary(config.against))) if config.against else []
     gained = gains(rows[~rows["real"]], PERSONALISED)
-    result = Result(rows, summary, real, gained, config.out, found, errors)
+    result = Result(rows, summary, real, gained, config.out, list(changes(summary, earlier)), errors)
     _write(config, result)
     return result
 

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import ray
 
@@ -56,3 +59,28 @@ def test_an_own_ray_that_misses_its_deadline_is_started_again(monkeypatch: pytes
     monkeypatch.setattr(ray, "shutdown", lambda: None)
     with ray_cluster(ClusterConfig()):
         assert attempts == ["local", "local"]
+
+
+ENDED = """
+import time
+from pipelines.cluster import ClusterConfig, ray_cluster
+with ray_cluster(ClusterConfig(dashboard=False)):
+    try:
+        print("ready", flush=True)
+        time.sleep(60)
+    finally:
+        time.sleep(4)
+        print("cleaned up")
+"""
+
+
+def test_sigterm_leaves_time_to_clean_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with subprocess.Popen([sys.executable, "-c", ENDED], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == b"ready\n"
+        program.terminate()
+        told, errors = program.communicate(timeout=60)
+    assert told == b"cleaned up\n"
+    assert b"SIGTERM received" not in errors
+    assert program.returncode == 15  # of SystemExit, which `drig.config.run` makes 130 of

@@ -8,7 +8,7 @@ from drig.diffusion.network import Rig
 from drig.editing import Editor
 from drig.faces.estimators import load_estimator
 from drig.faces.head import load_head
-from pipelines.evaluate import EvaluateConfig, main, read_summary
+from pipelines.evaluate import EvaluateConfig, main
 from tests.pipelines.conftest import RIG
 
 pytestmark = pytest.mark.usefixtures("ray_local")
@@ -95,9 +95,15 @@ def test_bad_options_are_told(
     assert message in capsys.readouterr().err
 
 
-def test_a_file_that_is_no_result_is_told(tmp_path: Path, base: Path) -> None:
+def test_a_file_that_is_no_result_is_told_before_anybody_is_evaluated(
+    tmp_path: Path, base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     other = tmp_path / "other.json"
     other.write_text("[]")
-    with pytest.raises(Exception, match="is no result of drig evaluate"):
-        read_summary(other)
+    assert main([f"--base={base}", f"--out={tmp_path / 'out'}", f"--against={other}"]) == 2
+    assert "other.json is no result of drig evaluate" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_all_methods_have_one_name(base: Path) -> None:
     assert EvaluateConfig(base=base, methods=("all",)).chosen[-1] == "whole_rig"
