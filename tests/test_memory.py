@@ -10,7 +10,7 @@ from drig.memory import reuse_freed_memory
 if sys.argv[1] == "reuse":
     reuse_freed_memory()
 faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for round in range(3):
+for round in range(8):  # the heap may still grow in the second and third, by how its first blocks happened to lie
     before = faults()
     for _ in range(5):
         a = torch.ones(16 * 2**20)
@@ -27,5 +27,4 @@ def faults(how: str) -> int:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc's allocator that is asked")
 def test_freed_memory_is_not_asked_for_again() -> None:
-    # Of ten blocks at most one is new, as where the first ones happened to lie badly.
-    assert faults("reuse") < faults("plain") / 8
+    assert faults("reuse") < faults("plain") / 20
